@@ -1,0 +1,3 @@
+//! `buildit`: the one program to install.
+
+fn main() {}

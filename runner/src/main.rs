@@ -1,0 +1,3 @@
+//! `buildit-runner`: the program inside a step.
+
+fn main() {}
