@@ -1,1 +1,8 @@
-//! `buildit-shared`.
+//! What the API and the workers agree on: ids, states, jobs, the database, storage and configuration.
+
+pub mod db;
+pub mod domain;
+pub mod ids;
+pub mod jobs;
+pub mod queue;
+pub mod storage;

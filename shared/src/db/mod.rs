@@ -1,0 +1,47 @@
+//! All SQL but the queue's: plain functions, a file for each table or question.
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// How a pool is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Requests: a connection that a restart of the database broke is noticed before a request gets it.
+    Api,
+    /// Jobs: one round trip less for each statement; handlers try again by themselves.
+    Worker,
+    /// Log chunks: a commit does not wait for the disk. What a crash of the database loses is read again from the
+    /// runner's file, because the stored length goes back with it.
+    Logs,
+}
+
+/// A pool of connections to `url`.
+pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Error> {
+    let mut options: PgConnectOptions = url.parse()?;
+    options = options.application_name(match usage {
+        Use::Api => "buildit-api",
+        Use::Worker => "buildit-worker",
+        Use::Logs => "buildit-logs",
+    });
+    if usage == Use::Logs {
+        options = options.options([("synchronous_commit", "off")]);
+    }
+    PgPoolOptions::new()
+        .max_connections(max)
+        .acquire_timeout(Duration::from_secs(5))
+        .idle_timeout(Duration::from_secs(300))
+        .test_before_acquire(usage == Use::Api)
+        .connect_with(options)
+        .await
+}
+
+/// Brings the schema up to date; safe to call from several processes at once.
+pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
+    MIGRATIONS.run(pool).await
+}

@@ -1,0 +1,63 @@
+//! The kinds of jobs: one argument struct each, with the stable name it has in the database.
+//!
+//! Arguments hold ids only. Whoever adds a field gives it a default or raises `VERSION`: a worker that meets
+//! arguments newer than it knows leaves the job to newer workers.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::ids::{AttemptId, RunId, StepId};
+
+/// Arguments of one kind of job.
+pub trait JobArgs: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Stable name of the kind; never reused for something else.
+    const KIND: &'static str;
+    /// The queue that jobs of this kind wait in.
+    const QUEUE: &'static str;
+    /// Version of the arguments.
+    const VERSION: u16 = 1;
+    /// Claims that may fail before the job is dead.
+    const MAX_ATTEMPTS: i32;
+}
+
+/// Fetch the commit, read the pipeline file, create the steps, enqueue the first ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunPipeline {
+    /// The run to plan.
+    pub run_id: RunId,
+}
+
+impl JobArgs for RunPipeline {
+    const KIND: &'static str = "RunPipeline";
+    const QUEUE: &'static str = "pipelines";
+    const MAX_ATTEMPTS: i32 = 8;
+}
+
+/// Drive one attempt of a step to its end and advance the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStep {
+    /// The run the step belongs to.
+    pub run_id: RunId,
+    /// The step.
+    pub step_id: StepId,
+    /// The attempt, made in the transaction that enqueued this job.
+    pub attempt_id: AttemptId,
+}
+
+impl JobArgs for RunStep {
+    const KIND: &'static str = "RunStep";
+    const QUEUE: &'static str = "steps";
+    const MAX_ATTEMPTS: i32 = 12;
+}
+
+/// Publish what the steps staged and end the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UploadArtifacts {
+    /// The run whose steps have all ended.
+    pub run_id: RunId,
+}
+
+impl JobArgs for UploadArtifacts {
+    const KIND: &'static str = "UploadArtifacts";
+    const QUEUE: &'static str = "artifacts";
+    const MAX_ATTEMPTS: i32 = 12;
+}
