@@ -85,6 +85,7 @@ create table pipeline_steps (
     depends_on text[] not null default '{}',
     unmet integer not null default 0 check (unmet >= 0),    -- dependencies that have not ended well yet
     allow_failure boolean not null default false,
+    left_out boolean not null default false,     -- its `when` did not match: skipped for good, and holds nobody up
     retries_left integer not null default 0,     -- the user's own
     losses_left integer not null default 3,      -- for lost pods, apart from those
     exit_code integer,

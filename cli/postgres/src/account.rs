@@ -12,10 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// The server needs no entry in /etc/passwd, only `initdb` does.
-const SERVER: Account = Account {
-    uid: 30080,
-    gid: 30080,
-};
+const SERVER: Account = Account { uid: 30080, gid: 30080 };
 
 /// `initdb` looks its user's name up, and `nobody` is an account on every system.
 const NOBODY: &str = "nobody";
@@ -44,15 +41,9 @@ impl Account {
                 data.display(),
                 SERVER.uid,
             ),
-            (true, uid) => Ok(Some(Account {
-                uid,
-                gid: owner.gid(),
-            })),
+            (true, uid) => Ok(Some(Account { uid, gid: owner.gid() })),
             (false, uid) if uid == own.as_raw() => Ok(None),
-            (false, uid) => bail!(
-                "{} belongs to user {uid}: start as root, or as that user",
-                data.display(),
-            ),
+            (false, uid) => bail!("{} belongs to user {uid}: start as root, or as that user", data.display(),),
         }
     }
 
@@ -88,11 +79,9 @@ impl Account {
     /// Whether this account can open what lies below `path`. Folders that do not exist yet will be
     /// ours to make.
     pub(crate) fn reaches(self, path: &Path) -> bool {
-        path.ancestors()
-            .filter_map(|folder| fs::metadata(folder).ok())
-            .all(|folder| {
-                folder.permissions().mode() & 0o001 != 0
-                    || (folder.uid() == self.uid && folder.permissions().mode() & 0o100 != 0)
-            })
+        path.ancestors().filter_map(|folder| fs::metadata(folder).ok()).all(|folder| {
+            folder.permissions().mode() & 0o001 != 0
+                || (folder.uid() == self.uid && folder.permissions().mode() & 0o100 != 0)
+        })
     }
 }

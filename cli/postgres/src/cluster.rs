@@ -55,8 +55,7 @@ impl Cluster {
             folder: folder.to_owned(),
             programs,
             account,
-            password: fs::read_to_string(&password)
-                .with_context(|| format!("cannot read {}", password.display()))?,
+            password: fs::read_to_string(&password).with_context(|| format!("cannot read {}", password.display()))?,
         };
         if !data(folder).exists() {
             tell("Making a database");
@@ -71,9 +70,7 @@ impl Cluster {
     /// Makes the data folder beside its final place and renames it, so that it is always whole.
     async fn initialise(&self) -> Result<()> {
         let nobody = Account::of_initdb()?;
-        let temporary = tempfile::Builder::new()
-            .prefix("initdb-")
-            .tempdir_in(&self.folder)?;
+        let temporary = tempfile::Builder::new().prefix("initdb-").tempdir_in(&self.folder)?;
         let made = temporary.path().join("data");
         let password = temporary.path().join("password");
         files::write_private(&password, &self.password)?;
@@ -105,12 +102,7 @@ impl Cluster {
     ///
     /// The program knows the folder only as its working directory, which it enters through the
     /// descriptor returned beside the command: so the folder may lie where its user cannot go.
-    fn program(
-        &self,
-        name: &str,
-        data: &Path,
-        account: Option<Account>,
-    ) -> Result<(File, Command)> {
+    fn program(&self, name: &str, data: &Path, account: Option<Account>) -> Result<(File, Command)> {
         use std::os::unix::process::CommandExt;
 
         let opened = File::open(data).with_context(|| format!("cannot open {}", data.display()))?;
@@ -148,18 +140,10 @@ impl Cluster {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
-        command
-            .args(["-c", &format!("port={port}")])
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.args(["-c", &format!("port={port}")]).stdout(log.try_clone()?).stderr(log);
         let child = tokio::process::Command::from(command)
             .spawn()
-            .with_context(|| {
-                format!(
-                    "cannot start {}",
-                    self.programs.join("bin/postgres").display()
-                )
-            })?;
+            .with_context(|| format!("cannot start {}", self.programs.join("bin/postgres").display()))?;
         Ok((Process::of_child(child)?, start))
     }
 
@@ -186,11 +170,7 @@ impl Cluster {
         let ours = works_in.ok().map(identity) == Some(identity(fs::metadata(data(&self.folder))?));
         match (ours, port) {
             (true, Some(port)) => Ok(Some((process, port))),
-            (true, None) => bail!(
-                "{} is damaged; stop process {}",
-                path.display(),
-                process.pid()
-            ),
+            (true, None) => bail!("{} is damaged; stop process {}", path.display(), process.pid()),
             (false, _) => {
                 disown(&path, &content)?;
                 Ok(None)
@@ -262,9 +242,7 @@ fn own(path: &Path, account: Option<Account>) -> std::io::Result<()> {
     let Some(account) = account else {
         return Ok(());
     };
-    files::walk(path, &|path, _| {
-        std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid))
-    })
+    files::walk(path, &|path, _| std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid)))
 }
 
 /// Names ourselves in a pid file of a server that is gone, whose number another process has now.
@@ -279,9 +257,6 @@ fn disown(path: &Path, content: &str) -> Result<()> {
         .truncate(true)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    std::io::Write::write_all(
-        &mut file,
-        format!("{}\n{rest}", std::process::id()).as_bytes(),
-    )?;
+    std::io::Write::write_all(&mut file, format!("{}\n{rest}", std::process::id()).as_bytes())?;
     Ok(())
 }

@@ -11,12 +11,7 @@ use anyhow::{Context, Result};
 pub(crate) fn write_private(path: &Path, content: &str) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let new = path.with_extension("new");
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)?;
@@ -41,10 +36,7 @@ pub(crate) fn folder(path: &Path, mode: u32) -> Result<()> {
 }
 
 /// Calls `each` for `path` and everything below it, following no links.
-pub(crate) fn walk(
-    path: &Path,
-    each: &dyn Fn(&Path, &fs::Metadata) -> std::io::Result<()>,
-) -> std::io::Result<()> {
+pub(crate) fn walk(path: &Path, each: &dyn Fn(&Path, &fs::Metadata) -> std::io::Result<()>) -> std::io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     each(path, &metadata)?;
     if metadata.is_dir() {
@@ -59,20 +51,12 @@ pub(crate) fn walk(
 /// `busy` is called when someone else holds it.
 pub(crate) async fn lock(path: &Path, busy: impl FnOnce()) -> Result<File> {
     let failed = || format!("cannot lock {}", path.display());
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .with_context(failed)?;
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path).with_context(failed)?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(fs::TryLockError::WouldBlock) => busy(),
         Err(fs::TryLockError::Error(error)) => return Err(error).with_context(failed),
     }
     // The holder may be a task of this very thread, which must not stand still meanwhile.
-    tokio::task::spawn_blocking(move || file.lock().map(|()| file))
-        .await?
-        .with_context(failed)
+    tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await?.with_context(failed)
 }

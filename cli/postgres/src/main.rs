@@ -55,9 +55,8 @@ async fn start() -> Result<ExitCode> {
 }
 
 async fn migrate(folder: &Path, url: &str) -> Result<()> {
-    let migrator = Migrator::new(folder)
-        .await
-        .with_context(|| format!("cannot read the migrations in {}", folder.display()))?;
+    let migrator =
+        Migrator::new(folder).await.with_context(|| format!("cannot read the migrations in {}", folder.display()))?;
     let mut connection = PgConnection::connect(url).await?;
     migrator.run(&mut connection).await?;
     connection.close().await?;

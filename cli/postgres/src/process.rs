@@ -11,10 +11,7 @@ use tokio::process::Child;
 /// How often a process is asked whether it has ended.
 const ASK: Duration = Duration::from_millis(5);
 
-const NOW: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Held by a descriptor: a number that the system has given to another process is never signalled.
 #[derive(Debug)]
@@ -28,11 +25,7 @@ impl Process {
     /// The process with this number, if there is one now.
     pub(crate) fn open(pid: Pid) -> Result<Option<Process>> {
         match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(descriptor) => Ok(Some(Process {
-                pid,
-                descriptor,
-                child: None,
-            })),
+            Ok(descriptor) => Ok(Some(Process { pid, descriptor, child: None })),
             Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot look at process {pid}")),
         }
@@ -40,10 +33,7 @@ impl Process {
 
     /// Keeps the child, so that it is reaped when it ends.
     pub(crate) fn of_child(child: Child) -> Result<Process> {
-        let pid = child
-            .id()
-            .and_then(|id| Pid::from_raw(id.cast_signed()))
-            .context("the server has ended at once")?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the server has ended at once")?;
         let mut process = Process::open(pid)?.context("the server has ended at once")?;
         process.child = Some(child);
         Ok(process)
@@ -57,8 +47,7 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         match rustix::process::pidfd_send_signal(&self.descriptor, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(error)
-                .with_context(|| format!("cannot signal PostgreSQL, process {}", self.pid)),
+            Err(error) => Err(error).with_context(|| format!("cannot signal PostgreSQL, process {}", self.pid)),
         }
     }
 

@@ -71,21 +71,14 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::start`].
     pub async fn throwaway(tell: Tell<'_>) -> Result<Postgres> {
-        let folder = tempfile::Builder::new()
-            .prefix("buildit-postgres-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("buildit-postgres-").tempdir()?;
         let postgres = Self::open(folder.path(), Lifetime::Owned, true, tell).await?;
         // From here on the watchdog removes it.
         drop(folder.keep());
         Ok(postgres)
     }
 
-    async fn open(
-        folder: &Path,
-        lifetime: Lifetime,
-        throwaway: bool,
-        tell: Tell<'_>,
-    ) -> Result<Postgres> {
+    async fn open(folder: &Path, lifetime: Lifetime, throwaway: bool, tell: Tell<'_>) -> Result<Postgres> {
         let folder = std::path::absolute(folder)?;
         files::folder(&folder, 0o700)?;
         let folder = folder.canonicalize()?;
@@ -95,15 +88,8 @@ impl Postgres {
             let _lock = lock(&folder, tell).await?;
             Cluster::open(&folder, programs, account, tell).await?
         };
-        let mut postgres = Postgres {
-            folder,
-            throwaway,
-            lifetime,
-            cluster,
-            url: String::new(),
-            port: 0,
-            running: None,
-        };
+        let mut postgres =
+            Postgres { folder, throwaway, lifetime, cluster, url: String::new(), port: 0, running: None };
         postgres.resume(tell).await?;
         Ok(postgres)
     }
@@ -142,11 +128,9 @@ impl Postgres {
         self.port = port;
         let watchdog = match self.lifetime {
             Lifetime::Independent => None,
-            Lifetime::Owned => Some(Watchdog::start(
-                &process,
-                &data(&self.folder),
-                self.throwaway.then_some(self.folder.as_path()),
-            )?),
+            Lifetime::Owned => {
+                Some(Watchdog::start(&process, &data(&self.folder), self.throwaway.then_some(self.folder.as_path()))?)
+            }
         };
         self.running = Some(Running { process, watchdog });
         self.url = self.address(DATABASE);
@@ -199,10 +183,7 @@ impl Postgres {
         }
         let pid = running.process.pid();
         self.running = Some(running);
-        bail!(
-            "PostgreSQL, process {pid}, does not end; its data is in {}",
-            self.folder.display()
-        )
+        bail!("PostgreSQL, process {pid}, does not end; its data is in {}", self.folder.display())
     }
 
     /// Takes over a server that an earlier owner left behind, once it answers. One that is shutting
@@ -256,11 +237,10 @@ impl Postgres {
 
     async fn provide_database(&self) -> Result<()> {
         let mut admin = connect(&self.cluster, self.port).await?;
-        let exists: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-                .bind(DATABASE)
-                .fetch_one(&mut admin)
-                .await?;
+        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(DATABASE)
+            .fetch_one(&mut admin)
+            .await?;
         admin.close().await?;
         if !exists {
             self.create_database(DATABASE).await?;
@@ -269,10 +249,7 @@ impl Postgres {
     }
 
     fn address(&self, database: &str) -> String {
-        format!(
-            "postgres://{USER}:{}@127.0.0.1:{}/{database}",
-            self.cluster.password, self.port
-        )
+        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.cluster.password, self.port)
     }
 }
 
@@ -293,13 +270,7 @@ enum Ready {
 
 /// Waits until the server takes connections. Time that it spends on recovery does not count towards
 /// `limit`, but has one of its own.
-async fn ready(
-    cluster: &Cluster,
-    process: &mut Process,
-    port: u16,
-    limit: Duration,
-    tell: Tell<'_>,
-) -> Result<Ready> {
+async fn ready(cluster: &Cluster, process: &mut Process, port: u16, limit: Duration, tell: Tell<'_>) -> Result<Ready> {
     let begun = Instant::now();
     let mut answered = begun;
     let mut told = begun;
@@ -309,9 +280,7 @@ async fn ready(
                 admin.close().await?;
                 return Ok(Ready::Yes);
             }
-            Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some(CANNOT_CONNECT_NOW) =>
-            {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(CANNOT_CONNECT_NOW) => {
                 answered = Instant::now();
             }
             Err(sqlx::Error::Database(error)) => {

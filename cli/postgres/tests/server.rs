@@ -21,10 +21,7 @@ async fn connect(postgres: &Postgres) -> PgConnection {
 
 async fn count(postgres: &Postgres) -> i64 {
     let mut connection = connect(postgres).await;
-    sqlx::query_scalar("SELECT count(*) FROM kept")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM kept").fetch_one(&mut connection).await.unwrap()
 }
 
 async fn write_a_row(postgres: &Postgres) {
@@ -79,11 +76,8 @@ async fn it_is_durable_and_local_and_wants_the_password() {
         ("listen_addresses", "127.0.0.1"),
         ("server_encoding", "UTF8"),
     ] {
-        let value: String = sqlx::query_scalar("SELECT current_setting($1)")
-            .bind(setting)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        let value: String =
+            sqlx::query_scalar("SELECT current_setting($1)").bind(setting).fetch_one(&mut connection).await.unwrap();
         assert_eq!(value, expected, "{setting}");
     }
     let (start, end) = postgres.url().split_once('@').unwrap();
@@ -112,10 +106,8 @@ async fn a_server_left_behind_is_adopted() {
 async fn two_starts_at_once_share_one_server() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("db");
-    let (first, mut second) = tokio::join!(
-        start(&folder, Lifetime::Independent),
-        start(&folder, Lifetime::Independent),
-    );
+    let (first, mut second) =
+        tokio::join!(start(&folder, Lifetime::Independent), start(&folder, Lifetime::Independent),);
     assert_eq!(first.url(), second.url());
     second.stop().await.unwrap();
 }
@@ -173,9 +165,7 @@ async fn a_missing_password_is_said_and_not_replaced() {
     let folder = home.path().join("db");
     start(&folder, Lifetime::Owned).await.stop().await.unwrap();
     std::fs::remove_file(folder.join("password")).unwrap();
-    let error = Postgres::start(&folder, Lifetime::Owned, &silent)
-        .await
-        .unwrap_err();
+    let error = Postgres::start(&folder, Lifetime::Owned, &silent).await.unwrap_err();
     assert!(error.to_string().contains("restore it"), "{error}");
 }
 
@@ -200,10 +190,7 @@ async fn an_owned_server_and_its_data_end_with_a_killed_owner() {
     let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
 
     owner.kill().await.unwrap();
-    until("the server ends", || {
-        !Path::new(&format!("/proc/{pid}")).exists()
-    })
-    .await;
+    until("the server ends", || !Path::new(&format!("/proc/{pid}")).exists()).await;
     until("its data goes", || !folder.parent().unwrap().exists()).await;
 }
 

@@ -1,5 +1,12 @@
 //! All SQL but the queue's: plain functions, a file for each table or question.
 
+pub mod advance;
+pub mod attempts;
+pub mod cancel;
+pub mod create_run;
+pub mod logs;
+pub mod retry;
+
 use std::time::Duration;
 
 use sqlx::{

@@ -1,0 +1,159 @@
+//! One attempt of a step, as the worker that drives it reads and writes it. Every write is fenced by the lease.
+
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::{
+    domain::{AttemptStatus, StepStatus},
+    ids::{AttemptId, OrganizationId, ProjectId, RunId, StepId},
+    queue::{Claim, Error},
+};
+
+/// All that is needed to drive an attempt.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Its id, also its pod's name.
+    pub id: AttemptId,
+    /// Its number within the step, from 1.
+    pub number: i32,
+    /// Where it stands.
+    pub status: AttemptStatus,
+    /// Whether an executor may have seen it already.
+    pub started: bool,
+    /// Bytes of its log that are stored.
+    pub log_len: i64,
+    /// The step.
+    pub step_id: StepId,
+    /// The step's name.
+    pub step: String,
+    /// Where the step stands.
+    pub step_status: StepStatus,
+    /// The planned step.
+    pub plan: Value,
+    /// The run.
+    pub run_id: RunId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The tenant.
+    pub organization_id: OrganizationId,
+    /// Object: the packed commit.
+    pub checkout_key: Option<String>,
+    /// The run's artifact declarations.
+    pub artifacts: Value,
+    /// Somebody asked for the end of the run.
+    pub cancelling: bool,
+}
+
+/// Reads an attempt; `None` when its run was deleted.
+pub async fn read(pool: &PgPool, id: AttemptId) -> Result<Option<Attempt>, sqlx::Error> {
+    sqlx::query_as!(
+        Attempt,
+        r#"
+        select a.id as "id: AttemptId", a.number, a.status as "status: AttemptStatus",
+               a.started_at is not null as "started!", a.log_len, s.id as "step_id: StepId", s.name as step,
+               s.status as "step_status: StepStatus", s.plan, r.id as "run_id: RunId",
+               r.project_id as "project_id: ProjectId", r.organization_id as "organization_id: OrganizationId",
+               r.checkout_key, r.artifacts, r.cancel_requested_at is not null as "cancelling!"
+        from step_attempts a join pipeline_steps s on s.id = a.step_id join pipeline_runs r on r.id = s.run_id
+        where a.id = $1
+        "#,
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Notes that the executor is about to see the attempt: from here on it may have run.
+///
+/// # Errors
+/// [`Error::LeaseLost`] when the claim is not ours any more.
+pub async fn mark_started(claim: &Claim, pool: &PgPool, id: AttemptId) -> Result<(), Error> {
+    let marked = sqlx::query!(
+        r#"
+        with mine as (
+            select from jobs where id = $1 and lease = $2 and state = 'running' for share
+        ),
+        attempt as (
+            update step_attempts set status = 'running', started_at = coalesce(started_at, now())
+            where id = $3 and status in ('pending', 'running') and exists (select from mine)
+            returning step_id
+        )
+        update pipeline_steps s set status = 'running', started_at = coalesce(started_at, now())
+        from attempt a where s.id = a.step_id
+        "#,
+        claim.job.id.uuid(),
+        claim.lease(),
+        id.uuid()
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
+    if marked == 1 { Ok(()) } else { Err(Error::LeaseLost) }
+}
+
+/// Says why the step waits, for every reader.
+pub async fn explain(claim: &Claim, pool: &PgPool, id: AttemptId, reason: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        with mine as (
+            select from jobs where id = $1 and lease = $2 and state = 'running' for share
+        )
+        update step_attempts set reason = $4 where id = $3 and finished_at is null and exists (select from mine)
+        "#,
+        claim.job.id.uuid(),
+        claim.lease(),
+        id.uuid(),
+        reason
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Outputs of the steps that this one depends on, as their attempts' reports name them, in step order.
+pub async fn reports_of_dependencies(pool: &PgPool, step: StepId) -> Result<Vec<(AttemptId, Value)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select distinct on (s.step_order) a.id as "id: AttemptId", a.report as "report!"
+        from step_dependencies d
+             join pipeline_steps s on s.id = d.depends_on_id
+             join step_attempts a on a.step_id = s.id
+        where d.step_id = $1 and a.status = 'success' and a.report is not null
+        order by s.step_order, a.number desc
+        "#,
+        step.uuid()
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.report)).collect())
+}
+
+/// What the last attempt of each of a run's steps staged, in step order: `(step, status, attempt, report)`.
+pub async fn reports_of_run(
+    pool: &PgPool,
+    run: RunId,
+) -> Result<Vec<(String, StepStatus, AttemptId, Option<Value>)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select distinct on (s.step_order) s.name, s.status as "status: StepStatus", a.id as "id: AttemptId", a.report
+        from pipeline_steps s join step_attempts a on a.step_id = s.id
+        where s.run_id = $1
+        order by s.step_order, a.number desc
+        "#,
+        run.uuid()
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.status, row.id, row.report)).collect())
+}
+
+/// Which of these attempts have not ended: the others' leftovers at an executor may be swept.
+pub async fn unfinished(pool: &PgPool, ids: &[AttemptId]) -> Result<Vec<AttemptId>, sqlx::Error> {
+    let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
+    sqlx::query_scalar!(
+        r#"select id as "id: AttemptId" from step_attempts where id = any($1) and finished_at is null"#,
+        &ids
+    )
+    .fetch_all(pool)
+    .await
+}

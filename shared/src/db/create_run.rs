@@ -1,0 +1,108 @@
+//! A run and its `RunPipeline` job, made in one transaction; the same delivery twice makes one run.
+
+use sqlx::{Postgres, Transaction};
+
+use crate::{
+    domain::{RunStatus, RunTrigger},
+    ids::{OrganizationId, PipelineId, ProjectId, RunId},
+    jobs::RunPipeline,
+    queue::{NewJob, enqueue},
+};
+
+/// What starts a run.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The tenant.
+    pub organization_id: OrganizationId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// Which of its pipelines.
+    pub pipeline_id: PipelineId,
+    /// What asked for it.
+    pub trigger: RunTrigger,
+    /// The full ref (`refs/heads/main`), or a commit's SHA where only that is known.
+    pub git_ref: String,
+    /// The branch, unless it is a tag.
+    pub branch: Option<String>,
+    /// The commit; without one `RunPipeline` pins what the ref points to when it runs.
+    pub commit_sha: Option<String>,
+    /// Durable unique id of the delivery that asked for it.
+    pub delivery: Option<String>,
+    /// Who asked, for people.
+    pub created_by: String,
+}
+
+/// A run that exists now.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// Its id.
+    pub run_id: RunId,
+    /// Its number in its pipeline, from 1.
+    pub number: i32,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// False when this delivery had made it before.
+    pub new: bool,
+}
+
+/// Makes the run and enqueues its first job. The caller commits and then tells queue `pipelines`.
+///
+/// # Errors
+/// `RowNotFound` when the pipeline does not belong to that project and organization.
+pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun) -> Result<Created, sqlx::Error> {
+    // The lock makes numbers gapless, and two equal deliveries wait for each other here.
+    let number = sqlx::query_scalar!(
+        "select next_number from pipelines where id = $1 and project_id = $2 and organization_id = $3 for update",
+        run.pipeline_id.uuid(),
+        run.project_id.uuid(),
+        run.organization_id.uuid(),
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    if let Some(delivery) = &run.delivery {
+        let before = sqlx::query!(
+            r#"select id as "id: RunId", number, status as "status: RunStatus"
+               from pipeline_runs where pipeline_id = $1 and delivery = $2"#,
+            run.pipeline_id.uuid(),
+            delivery
+        )
+        .fetch_optional(&mut **tx)
+        .await?;
+        if let Some(run) = before {
+            return Ok(Created { run_id: run.id, number: run.number, status: run.status, new: false });
+        }
+    }
+    let run_id = RunId::new();
+    sqlx::query!(
+        r#"
+        with numbered as (
+            update pipelines set next_number = next_number + 1 where id = $4
+        )
+        insert into pipeline_runs (id, organization_id, project_id, pipeline_id, number, trigger, git_ref, branch,
+                                   commit_sha, delivery, created_by)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        "#,
+        run_id.uuid(),
+        run.organization_id.uuid(),
+        run.project_id.uuid(),
+        run.pipeline_id.uuid(),
+        number,
+        run.trigger as RunTrigger,
+        run.git_ref,
+        run.branch,
+        run.commit_sha,
+        run.delivery,
+        run.created_by,
+    )
+    .execute(&mut **tx)
+    .await?;
+    enqueue(&mut **tx, &[plan_job(run.organization_id, run.project_id, run_id, 1)]).await?;
+    Ok(Created { run_id, number, status: RunStatus::Pending, new: true })
+}
+
+/// The job that plans a run.
+pub(super) fn plan_job(organization: OrganizationId, project: ProjectId, run: RunId, generation: i32) -> NewJob {
+    NewJob::new(&RunPipeline { run_id: run })
+        .of(organization, project, run, None)
+        .unique(format!("RunPipeline/{run}/{generation}"))
+}

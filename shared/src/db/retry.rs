@@ -1,0 +1,116 @@
+//! Runs again: a retry of what failed keeps the rest; a rerun is a new run at the same commit.
+
+use super::{
+    advance::{self, Tx},
+    create_run::{self, Created, NewRun},
+};
+use crate::{
+    domain::{RunStatus, RunTrigger},
+    ids::{OrganizationId, PipelineId, ProjectId, RunId},
+    queue::enqueue,
+};
+
+/// What became of the request.
+#[derive(Debug, PartialEq)]
+pub enum Retried {
+    /// The run is at work again.
+    Started,
+    /// It has not ended, or nothing in it failed.
+    NothingToRetry,
+    /// No such run in this organization.
+    NotFound,
+}
+
+/// Starts an ended run's unsuccessful steps again, as a new generation; steps that succeeded keep results and outputs.
+/// The caller commits and tells queues `pipelines` and `steps`.
+pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId) -> Result<Retried, sqlx::Error> {
+    let Some(run) = advance::lock(tx, id).await?.filter(|run| run.organization_id == organization) else {
+        return Ok(Retried::NotFound);
+    };
+    if !matches!(run.status, RunStatus::Failure | RunStatus::Error | RunStatus::Cancelled) {
+        return Ok(Retried::NothingToRetry);
+    }
+    // Back to pending: all that did not succeed, other than by its author's leave.
+    let reopened = sqlx::query!(
+        r#"
+        update pipeline_steps
+        set status = 'pending', reason = null, exit_code = null, started_at = null, finished_at = null,
+            losses_left = greatest(losses_left, 1)
+        where run_id = $1 and not left_out
+          and (status in ('error', 'cancelled', 'skipped') or (status = 'failure' and not allow_failure))
+        "#,
+        id.uuid()
+    )
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    // The counters anew, from what stands now.
+    sqlx::query!(
+        r#"
+        update pipeline_steps s
+        set unmet = (select count(*) from step_dependencies d join pipeline_steps p on p.id = d.depends_on_id
+                     where d.step_id = s.id and p.status = 'pending')
+        where run_id = $1 and status = 'pending'
+        "#,
+        id.uuid()
+    )
+    .execute(&mut **tx)
+    .await?;
+    let generation = sqlx::query_scalar!(
+        r#"
+        update pipeline_runs
+        set status = 'pending', generation = generation + 1, open_steps = $2, reason = null, diagnostics = null,
+            cancel_requested_at = null, finished_at = null
+        where id = $1 returning generation
+        "#,
+        id.uuid(),
+        i32::try_from(reopened).unwrap_or(i32::MAX)
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    let Some(run) = advance::lock(tx, id).await? else { return Ok(Retried::NotFound) };
+    let planned =
+        sqlx::query_scalar!(r#"select exists (select from pipeline_steps where run_id = $1) as "planned!""#, id.uuid())
+            .fetch_one(&mut **tx)
+            .await?;
+    let mut jobs =
+        if planned { advance::activate(tx, &run).await? } else { vec![advance::plan_again(&run, generation)] };
+    if planned && reopened == 0 {
+        // Every step stands; only the publishing failed.
+        let active = advance::lock(tx, id).await?.unwrap_or(run);
+        jobs.extend(advance::close_steps(tx, &active, 0).await?);
+    }
+    enqueue(&mut **tx, &jobs).await?;
+    Ok(Retried::Started)
+}
+
+/// A new run at the same commit; `None` when there is no such run in this organization.
+pub async fn rerun(
+    tx: &mut Tx<'_>,
+    organization: OrganizationId,
+    id: RunId,
+    by: &str,
+) -> Result<Option<Created>, sqlx::Error> {
+    let old = sqlx::query!(
+        r#"select project_id as "project_id: ProjectId", pipeline_id as "pipeline_id: PipelineId", git_ref, branch,
+                  commit_sha
+           from pipeline_runs where id = $1 and organization_id = $2"#,
+        id.uuid(),
+        organization.uuid()
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(old) = old else { return Ok(None) };
+    let run = NewRun {
+        organization_id: organization,
+        project_id: old.project_id,
+        pipeline_id: old.pipeline_id,
+        trigger: RunTrigger::Api,
+        git_ref: old.git_ref,
+        branch: old.branch,
+        commit_sha: old.commit_sha,
+        delivery: None,
+        created_by: by.to_owned(),
+    };
+    create_run::create(tx, &run).await.map(Some)
+}
