@@ -1,6 +1,8 @@
 //! The server as `buildit up` and the tests use it. Every data folder here lies below a folder that
 //! is closed to other users, which matters when the tests run as root.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
