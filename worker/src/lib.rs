@@ -1,1 +1,15 @@
-//! `buildit-worker`.
+//! Claims jobs and does the work.
+//!
+//! `heartbeat` keeps this process in the fleet and rescues others' jobs, `claimer` claims for free slots, `backend`
+//! hands claims to apalis, `drive` runs a handler and settles what it returns, `registry` lists the handlers, one file
+//! each under `jobs`. Only `executor` acts on the outside.
+
+mod backend;
+mod claimer;
+mod drive;
+mod heartbeat;
+pub mod registry;
+mod run;
+
+pub use registry::{Handler, Registry};
+pub use run::{Error, Options, run};

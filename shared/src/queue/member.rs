@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -21,6 +22,14 @@ use crate::ids::{JobId, WorkerId};
 
 /// First key of the advisory locks that workers hold; the second is the worker's number. ("wrkr" in ASCII.)
 pub(super) const LOCK_SPACE: i32 = 0x7772_6b72;
+
+/// For so long after an answered beat was sent a worker may believe that nobody declared it dead.
+const BELIEF: Duration = Duration::from_secs(10);
+
+fn boot_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
 
 /// Who a worker is and what it takes.
 #[derive(Clone, Debug)]
@@ -44,7 +53,9 @@ pub struct Member {
     /// Key of its advisory lock.
     number: i32,
     leases: Mutex<Leases>,
-    acting: watch::Sender<bool>,
+    /// When the last beat that was answered had been sent, by the boot-time clock, which goes on through suspension;
+    /// `None` while effects on the outside are forbidden.
+    acting: watch::Sender<Option<Duration>>,
     lost: CancellationToken,
     draining: AtomicBool,
 }
@@ -92,7 +103,7 @@ pub async fn register(
         notifier,
         number,
         leases: Mutex::default(),
-        acting: watch::Sender::new(true),
+        acting: watch::Sender::new(Some(boot_time())),
         lost: CancellationToken::new(),
         draining: AtomicBool::new(false),
     };
@@ -136,20 +147,31 @@ impl Member {
         Ok(held.unwrap_or(true))
     }
 
-    /// Whether effects on the outside are allowed now.
-    pub fn acting(&self) -> bool {
-        *self.acting.borrow()
+    /// Now, by the clock that [`Member::acknowledged`] wants.
+    pub fn now(&self) -> Duration {
+        boot_time()
     }
 
-    /// Allows or forbids effects on the outside.
-    pub fn set_acting(&self, acting: bool) {
-        self.acting.send_if_modified(|now| std::mem::replace(now, acting) != acting);
+    /// A beat sent at `sent` was answered: effects on the outside are allowed for a while.
+    pub fn acknowledged(&self, sent: Duration) {
+        self.acting.send_replace(Some(sent));
+    }
+
+    /// Whether effects on the outside are allowed now. Also false just after a pause of the whole process or machine.
+    pub fn acting(&self) -> bool {
+        self.acting.borrow().is_some_and(|sent| boot_time().saturating_sub(sent) < BELIEF)
+    }
+
+    /// Forbids effects on the outside until the next answered beat.
+    pub fn stop_acting(&self) {
+        self.acting.send_replace(None);
     }
 
     /// Waits until effects on the outside are allowed.
     pub async fn may_act(&self) {
-        // The sender lives as long as `self`, so this ends only when the value is true.
-        let _ = self.acting.subscribe().wait_for(|acting| *acting).await;
+        let mut acting = self.acting.subscribe();
+        // The sender lives as long as `self`, so there is always a next value.
+        while !self.acting() && acting.changed().await.is_ok() {}
     }
 
     /// From now on it claims nothing.
