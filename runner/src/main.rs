@@ -1,3 +1,46 @@
 //! `buildit-runner`: the program inside a step.
+//!
+//! `buildit-runner run ROOT ATTEMPT` carries out an attempt whose folder is prepared. Exit codes:
+//! 0 the report is written, 2 wrong arguments, 3 another process has the attempt, 4 it was begun
+//! before, 1 anything else; standard error says more.
 
-fn main() {}
+use std::process::ExitCode;
+
+use buildit_runner::Layout;
+use buildit_runner::attempt::{self, AttemptError, BECOME_SHELL};
+use buildit_runner::layout::is_attempt_id;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["run", root, attempt_id] if is_attempt_id(attempt_id) => run(root, attempt_id),
+        [BECOME_SHELL, parent] => match attempt::become_shell(parent) {
+            Ok(never) => match never {},
+            Err(error) => {
+                eprintln!("/bin/sh cannot be started: {error}");
+                ExitCode::from(127)
+            }
+        },
+        ["--version"] => {
+            println!("buildit-runner {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("usage: buildit-runner run ROOT ATTEMPT");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(root: &str, attempt_id: &str) -> ExitCode {
+    let Err(error) = attempt::run(&Layout::new(root), attempt_id) else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("buildit-runner: {error}");
+    match error {
+        AttemptError::Locked => ExitCode::from(3),
+        AttemptError::BegunBefore => ExitCode::from(4),
+        _ => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,269 @@
+//! One attempt, from the lock to the report.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::layout::{AttemptFolder, Layout, boot_id};
+use crate::log::Log;
+use crate::mask::Masker;
+use crate::prepare::{NotPrepared, prepare};
+use crate::report::{Outcome, Report};
+use crate::spec::{AttemptSpec, SPEC_VERSION};
+use crate::stage::{StagedAll, stage};
+use crate::watch::Watch;
+use crate::{commands, descendants};
+
+pub use commands::{BECOME_SHELL, become_shell};
+
+/// Why a runner left without a report.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// Another runner, or a starter, holds the attempt's lock.
+    #[error("another process holds the attempt's lock")]
+    Locked,
+    /// The attempt was begun before, and no attempt runs twice.
+    #[error("the attempt has been begun before")]
+    BegunBefore,
+    /// The spec is not one that this runner can carry out.
+    #[error("the attempt's spec cannot be used: {0}")]
+    Spec(String),
+    /// The attempt's folder does not work.
+    #[error("{what}: {source}")]
+    Folder {
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+fn folder_error(what: &'static str) -> impl Fn(io::Error) -> AttemptError {
+    move |source| AttemptError::Folder { what, source }
+}
+
+/// Carries out an attempt as the calling process, which should do nothing else: session, signal
+/// handlers, umask and standard input are changed for good. Standard input may be the lock file,
+/// locked already.
+pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
+    let started_at_ms = now_ms();
+    // Fails when it leads one already, which is as good.
+    let _ = rustix::process::setsid();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let folder = layout.attempt(attempt_id);
+    let mut lock = take_lock(&folder)?;
+    descendants::adopt_orphans()
+        .map_err(|error| folder_error("children cannot be adopted")(error.into()))?;
+    let mut watch = Watch::new(&folder).map_err(folder_error("cannot watch for a stop"))?;
+    let spec = read_spec(&folder, attempt_id)?;
+    writeln!(
+        lock,
+        "{}\n{}",
+        std::process::id(),
+        boot_id().unwrap_or_default()
+    )
+    .map_err(folder_error("the lock cannot be written"))?;
+    if !layout
+        .begin(attempt_id)
+        .map_err(folder_error("the marker cannot be made"))?
+    {
+        return Err(AttemptError::BegunBefore);
+    }
+    fs::remove_file(folder.spec()).map_err(folder_error("the spec cannot be removed"))?;
+    let report = carry_out(&spec, &folder, &mut watch, started_at_ms)?;
+    let text = serde_json::to_vec(&report)
+        .map_err(|error| folder_error("the report cannot be written")(error.into()))?;
+    folder
+        .write_whole(&folder.result(), &text)
+        .map_err(folder_error("the report cannot be written"))
+}
+
+fn carry_out(
+    spec: &AttemptSpec,
+    folder: &AttemptFolder,
+    watch: &mut Watch,
+    started_at_ms: u64,
+) -> Result<Report, AttemptError> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(folder.log())
+        .map_err(folder_error("the log cannot be opened"))?;
+    let (masker, unmaskable) = match Masker::new(&spec.secrets) {
+        Ok(masker) => (masker, None),
+        Err(error) => (Masker::none(), Some(error.to_string())),
+    };
+    let mut log = Log::new(file, masker, spec.log_limit_bytes);
+    let mut ran = match unmaskable {
+        Some(message) => Ran::setup_failed(message),
+        None => prepare_and_run(spec, folder, &mut log, watch),
+    };
+    let log = log.finish();
+    ran.notes.extend(log.note);
+    ran.notes.append(&mut ran.staged.notes);
+    Ok(Report {
+        attempt_id: spec.attempt_id.clone(),
+        outcome: ran.outcome,
+        failed_command: ran.failed_command,
+        started_at_ms,
+        first_command_at_ms: ran.first_command_at_ms,
+        ended_at_ms: now_ms(),
+        log_len: log.len,
+        log_sha256: log.sha256,
+        log_truncated: log.truncated,
+        outputs: ran.staged.outputs,
+        artifacts: ran.staged.artifacts,
+        notes: ran.notes,
+    })
+}
+
+/// What came of the attempt, apart from its log.
+struct Ran {
+    outcome: Outcome,
+    failed_command: Option<usize>,
+    first_command_at_ms: Option<u64>,
+    staged: StagedAll,
+    notes: Vec<String>,
+}
+
+impl Ran {
+    fn nothing(outcome: Outcome) -> Ran {
+        Ran {
+            outcome,
+            failed_command: None,
+            first_command_at_ms: None,
+            staged: StagedAll::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn setup_failed(message: String) -> Ran {
+        Ran::nothing(Outcome::SetupFailed { message })
+    }
+}
+
+fn prepare_and_run(
+    spec: &AttemptSpec,
+    folder: &AttemptFolder,
+    log: &mut Log,
+    watch: &mut Watch,
+) -> Ran {
+    if watch.stop().is_some() {
+        return Ran::nothing(Outcome::Stopped);
+    }
+    let workspace = match prepare(spec, folder, watch) {
+        Ok(workspace) => workspace,
+        Err(NotPrepared::Stopped) => return Ran::nothing(Outcome::Stopped),
+        Err(NotPrepared::Failed(message)) => return Ran::setup_failed(message),
+    };
+    if watch.stop().is_some() {
+        return Ran::nothing(Outcome::Stopped);
+    }
+    let first_command_at_ms = Some(now_ms());
+    let ended = match commands::run(spec, folder, &workspace, log, watch) {
+        Ok(ended) => ended,
+        Err(message) => return Ran::setup_failed(message),
+    };
+    let mut ran = Ran {
+        first_command_at_ms,
+        notes: ended.notes,
+        ..Ran::nothing(ended.outcome)
+    };
+    ran.failed_command = ended.failed_command;
+    ran.stage(spec, folder, &workspace, watch);
+    ran
+}
+
+impl Ran {
+    /// Packs, and takes a success back if its outputs cannot be handed on.
+    fn stage(
+        &mut self,
+        spec: &AttemptSpec,
+        folder: &AttemptFolder,
+        workspace: &Path,
+        watch: &mut Watch,
+    ) {
+        if self.outcome != Outcome::Stopped {
+            self.staged = stage(spec, folder, workspace, self.outcome.is_success(), watch);
+        }
+        if !self.outcome.is_success() {
+            return;
+        }
+        if self.staged.stopped {
+            self.outcome = Outcome::Stopped;
+        } else if let Some(error) = self.staged.outputs_failed.take() {
+            let message = format!("the outputs could not be staged: {error}");
+            self.outcome = Outcome::StagingFailed { message };
+        }
+    }
+}
+
+/// Standard input, if it is the attempt's lock file, else the file itself; locked. Standard input
+/// becomes `/dev/null`.
+fn take_lock(folder: &AttemptFolder) -> Result<File, AttemptError> {
+    let error = folder_error("the lock cannot be taken");
+    let stdin = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(&error)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(folder.lock())
+        .map_err(&error)?;
+    let (given, own) = (
+        stdin.metadata().map_err(&error)?,
+        file.metadata().map_err(&error)?,
+    );
+    let lock = match (given.dev(), given.ino()) == (own.dev(), own.ino()) {
+        true => stdin,
+        false => file,
+    };
+    let null = File::open("/dev/null").map_err(&error)?;
+    rustix::stdio::dup2_stdin(null).map_err(|cause| error(cause.into()))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|cause| match cause {
+        rustix::io::Errno::WOULDBLOCK => AttemptError::Locked,
+        cause => error(cause.into()),
+    })?;
+    lock.set_len(0).map_err(&error)?;
+    Ok(lock)
+}
+
+fn read_spec(folder: &AttemptFolder, attempt_id: &str) -> Result<AttemptSpec, AttemptError> {
+    let mut text = Vec::new();
+    File::open(folder.spec())
+        .and_then(|mut file| file.read_to_end(&mut text))
+        .map_err(folder_error("the spec cannot be read"))?;
+    let spec: AttemptSpec =
+        serde_json::from_slice(&text).map_err(|error| AttemptError::Spec(error.to_string()))?;
+    if spec.version != SPEC_VERSION {
+        return Err(AttemptError::Spec(format!(
+            "version {} is not known",
+            spec.version
+        )));
+    }
+    if spec.attempt_id != attempt_id {
+        return Err(AttemptError::Spec(format!(
+            "it is for attempt {}",
+            spec.attempt_id
+        )));
+    }
+    Ok(spec)
+}
+
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
