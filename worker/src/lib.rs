@@ -7,6 +7,7 @@
 mod backend;
 mod claimer;
 mod drive;
+pub mod executor;
 mod heartbeat;
 pub mod registry;
 mod run;

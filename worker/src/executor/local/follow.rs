@@ -1,0 +1,114 @@
+//! Gives out an attempt's log as it grows.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use tokio_util::bytes::Bytes;
+
+use super::changes::{Changes, Interest};
+use super::{Error, Handle, LocalExecutor, LogStream, State, Tried, if_there};
+use crate::executor::MAX_CHUNK;
+
+struct Follower {
+    executor: LocalExecutor,
+    handle: Handle,
+    at: u64,
+    log: Option<Arc<File>>,
+    changes: Changes,
+    /// Nothing is written any more.
+    complete: bool,
+}
+
+pub(super) fn follow(executor: LocalExecutor, handle: Handle, from: u64) -> LogStream {
+    let folder = match executor.folder(&handle) {
+        Ok(folder) => folder,
+        Err(error) => return stream::iter([Err(error)]).boxed(),
+    };
+    let start = async move {
+        let changes = Changes::of(&folder, Interest::Log);
+        let follower = Follower {
+            executor,
+            handle,
+            at: from,
+            log: None,
+            changes,
+            complete: false,
+        };
+        stream::try_unfold(follower, |mut follower| async move {
+            Ok(follower.next().await?.map(|chunk| (chunk, follower)))
+        })
+    };
+    stream::once(start).flatten().boxed()
+}
+
+impl Follower {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let chunk = self.read().await?;
+            if !chunk.is_empty() {
+                self.at += chunk.len() as u64;
+                return Ok(Some(chunk));
+            }
+            if self.complete {
+                return Ok(None);
+            }
+            match self.state().await? {
+                State::Starting | State::Running => self.changes.next().await,
+                State::Absent { .. } if self.log.is_none() => return Err(Error::NotStarted),
+                // What was written since the last look is still to be read.
+                State::Ended(_) | State::Lost { .. } | State::Absent { .. } => {
+                    self.complete = true;
+                }
+            }
+        }
+    }
+
+    async fn state(&self) -> Result<State, Error> {
+        let handle = self.handle.clone();
+        self.executor
+            .blocking(move |executor| executor.state_now(&handle))
+            .await
+    }
+
+    /// The next bytes there are, if any.
+    async fn read(&mut self) -> Result<Bytes, Error> {
+        let (log, at, handle) = (self.log.clone(), self.at, self.handle.clone());
+        let read = move |executor: &LocalExecutor| {
+            let what = || "the log cannot be read".to_owned();
+            let opened = match log {
+                Some(log) => Some(log),
+                None => if_there(fs::File::open(executor.folder(&handle)?.log()))
+                    .tried(what)?
+                    .map(Arc::new),
+            };
+            let Some(log) = opened else {
+                return Ok((None, Bytes::new()));
+            };
+            let chunk = read_chunk(&log, at).tried(what)?;
+            Ok((Some(log), chunk))
+        };
+        let (log, chunk) = self.executor.blocking(read).await?;
+        self.log = log;
+        Ok(chunk)
+    }
+}
+
+fn read_chunk(log: &File, at: u64) -> io::Result<Bytes> {
+    let left = log.metadata()?.len().saturating_sub(at);
+    let size = usize::try_from(left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
+    let mut chunk = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        match log.read_at(&mut chunk[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    chunk.truncate(filled);
+    Ok(Bytes::from(chunk))
+}
