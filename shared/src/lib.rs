@@ -4,5 +4,6 @@ pub mod db;
 pub mod domain;
 pub mod ids;
 pub mod jobs;
+pub mod permission;
 pub mod queue;
 pub mod storage;

@@ -1,11 +1,20 @@
 //! All SQL but the queue's: plain functions, a file for each table or question.
 
 pub mod advance;
+pub mod api_keys;
+pub mod artifact_queries;
 pub mod attempts;
 pub mod cancel;
 pub mod create_run;
+pub mod log_queries;
 pub mod logs;
+pub mod organizations;
+pub mod pipelines;
+pub mod projects;
 pub mod retry;
+pub mod run_queries;
+mod scope;
+pub mod step_queries;
 
 use std::time::Duration;
 
@@ -13,6 +22,8 @@ use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+
+pub use scope::Scope;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 

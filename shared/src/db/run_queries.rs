@@ -1,0 +1,170 @@
+//! Reading runs.
+
+use serde_json::Value;
+use sqlx::PgExecutor;
+
+use super::Scope;
+use crate::{
+    domain::{RunStatus, RunTrigger},
+    ids::{PipelineId, ProjectId, RunId},
+};
+
+/// A run, as its readers see it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Its number within its pipeline.
+    pub number: i32,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// Its project's name.
+    pub project: String,
+    /// Its pipeline.
+    pub pipeline_id: PipelineId,
+    /// Its pipeline's name.
+    pub pipeline: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// What started it.
+    pub trigger: RunTrigger,
+    /// The ref it is of, in full.
+    pub git_ref: String,
+    /// The branch, unless it is of a tag.
+    pub branch: Option<String>,
+    /// The commit, once it is known.
+    pub commit_sha: Option<String>,
+    /// The commit's message.
+    pub commit_message: Option<String>,
+    /// The commit's author.
+    pub commit_author: Option<String>,
+    /// Why it ended so, and what to do.
+    pub reason: Option<String>,
+    /// What is wrong with its pipeline file.
+    pub diagnostics: Option<Value>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+    /// Raised by each retry.
+    pub generation: i32,
+    /// When its end was asked for.
+    pub cancel_requested_at: Option<jiff_sqlx::Timestamp>,
+    /// Who or what started it.
+    pub created_by: String,
+    /// When it was made.
+    pub created_at: jiff_sqlx::Timestamp,
+    /// When its first step began.
+    pub started_at: Option<jiff_sqlx::Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<jiff_sqlx::Timestamp>,
+}
+
+/// Which runs a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this project's.
+    pub project: Option<ProjectId>,
+    /// Only this pipeline's.
+    pub pipeline: Option<PipelineId>,
+    /// Only those in one of these states; all if empty.
+    pub status: Vec<RunStatus>,
+    /// Only those of this ref, in full or as a branch's name.
+    pub git_ref: Option<String>,
+    /// Only those that this started.
+    pub trigger: Option<RunTrigger>,
+}
+
+/// Runs, newest first, those older than `before`.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    scope: Scope,
+    filter: &Filter,
+    before: Option<RunId>,
+    limit: i64,
+) -> Result<Vec<Run>, sqlx::Error> {
+    let status: Vec<String> = filter.status.iter().map(|status| status.name().to_owned()).collect();
+    sqlx::query_as!(
+        Run,
+        r#"
+        select r.id as "id: RunId", r.number, r.project_id as "project_id: ProjectId", p.name as project,
+               r.pipeline_id as "pipeline_id: PipelineId", l.name as pipeline, r.status as "status: RunStatus",
+               r.trigger as "trigger: RunTrigger", r.git_ref, r.branch, r.commit_sha, r.commit_message, r.commit_author,
+               r.reason, r.diagnostics, r.notes, r.generation,
+               r.cancel_requested_at as "cancel_requested_at: jiff_sqlx::Timestamp", r.created_by,
+               r.created_at as "created_at: jiff_sqlx::Timestamp", r.started_at as "started_at: jiff_sqlx::Timestamp",
+               r.finished_at as "finished_at: jiff_sqlx::Timestamp"
+        from pipeline_runs r join projects p on p.id = r.project_id join pipelines l on l.id = r.pipeline_id
+        where r.organization_id = $1 and ($2::uuid is null or r.project_id = $2)
+          and ($3::uuid is null or r.project_id = $3) and ($4::uuid is null or r.pipeline_id = $4)
+          and (cardinality($5::text[]) = 0 or r.status::text = any($5))
+          and ($6::text is null or r.git_ref = $6 or r.branch = $6)
+          and ($7::run_trigger is null or r.trigger = $7)
+          and ($8::uuid is null or r.id < $8)
+        order by r.id desc limit $9
+        "#,
+        scope.organization.uuid(),
+        scope.project_uuid(),
+        filter.project.map(ProjectId::uuid),
+        filter.pipeline.map(PipelineId::uuid),
+        &status,
+        filter.git_ref,
+        filter.trigger as Option<RunTrigger>,
+        before.map(RunId::uuid),
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The run with that id.
+pub async fn find(db: impl PgExecutor<'_>, scope: Scope, id: RunId) -> Result<Option<Run>, sqlx::Error> {
+    sqlx::query_as!(
+        Run,
+        r#"
+        select r.id as "id: RunId", r.number, r.project_id as "project_id: ProjectId", p.name as project,
+               r.pipeline_id as "pipeline_id: PipelineId", l.name as pipeline, r.status as "status: RunStatus",
+               r.trigger as "trigger: RunTrigger", r.git_ref, r.branch, r.commit_sha, r.commit_message, r.commit_author,
+               r.reason, r.diagnostics, r.notes, r.generation,
+               r.cancel_requested_at as "cancel_requested_at: jiff_sqlx::Timestamp", r.created_by,
+               r.created_at as "created_at: jiff_sqlx::Timestamp", r.started_at as "started_at: jiff_sqlx::Timestamp",
+               r.finished_at as "finished_at: jiff_sqlx::Timestamp"
+        from pipeline_runs r join projects p on p.id = r.project_id join pipelines l on l.id = r.pipeline_id
+        where r.organization_id = $1 and ($2::uuid is null or r.project_id = $2) and r.id = $3
+        "#,
+        scope.organization.uuid(),
+        scope.project_uuid(),
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// A run that a delivery made.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered {
+    /// Its id.
+    pub id: RunId,
+    /// Its number within its pipeline.
+    pub number: i32,
+    /// Where it stands.
+    pub status: RunStatus,
+}
+
+/// The runs that a delivery made.
+pub async fn of_delivery(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    delivery: &str,
+) -> Result<Vec<Delivered>, sqlx::Error> {
+    sqlx::query_as!(
+        Delivered,
+        r#"
+        select r.id as "id: RunId", r.number, r.status as "status: RunStatus"
+        from pipelines l join pipeline_runs r on r.pipeline_id = l.id and r.delivery = $2
+        where l.project_id = $1 order by r.id
+        "#,
+        project.uuid(),
+        delivery
+    )
+    .fetch_all(db)
+    .await
+}
