@@ -5,5 +5,6 @@ pub mod domain;
 pub mod ids;
 pub mod jobs;
 pub mod permission;
+pub mod pipeline;
 pub mod queue;
 pub mod storage;
