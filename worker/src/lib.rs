@@ -6,11 +6,16 @@
 
 mod backend;
 mod claimer;
+#[doc(hidden)]
+pub mod crash;
 mod drive;
 pub mod executor;
+mod git;
 mod heartbeat;
+pub mod jobs;
 pub mod registry;
 mod run;
 
+pub use git::Repositories;
 pub use registry::{Handler, Registry};
 pub use run::{Error, Options, run};

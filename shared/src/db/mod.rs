@@ -11,6 +11,7 @@ pub mod logs;
 pub mod organizations;
 pub mod pipelines;
 pub mod projects;
+pub mod planning;
 pub mod retry;
 pub mod run_queries;
 mod scope;

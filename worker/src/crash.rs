@@ -1,0 +1,25 @@
+//! Places where tests kill the process, to see that whoever comes next goes on.
+//!
+//! Only builds with debug assertions have them. `BUILDIT_CRASH_AT` names the place; `BUILDIT_CRASH_ONCE` a file that the
+//! first process to come there makes, so that the others live.
+
+/// Kills this process at once, if a test asked for it at this place.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! crash_point {
+    ($place:literal) => {
+        #[cfg(debug_assertions)]
+        $crate::crash::here($place);
+    };
+}
+
+#[cfg(debug_assertions)]
+pub(crate) fn here(place: &str) {
+    if std::env::var("BUILDIT_CRASH_AT").is_ok_and(|at| at == place) {
+        let first = std::env::var("BUILDIT_CRASH_ONCE")
+            .is_ok_and(|once| std::fs::File::options().write(true).create_new(true).open(once).is_ok());
+        if first {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Repositories: one cached mirror per project, and the packed commit that steps unpack.
+//!
+//! Promises: one process at a time works on a mirror, and locks that a killed git left are cleared; the commit of a run
+//! stays reachable by a ref of its own, so that a forced push changes nothing for it; git talks only https, ssh and to
+//! paths under the roots that the operator allows, never asks for anything, and never sees an argument that it could take
+//! for an option.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use buildit_shared::ids::{ProjectId, RunId};
+use tokio::process::Command;
+
+/// How many commits of history a step's checkout has.
+const DEPTH: &str = "--depth=50";
+/// A lock file this old belongs to a git that is gone.
+const STALE_LOCK: Duration = Duration::from_secs(5);
+/// Longest time for one git command.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What can go wrong with a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The user's or the operator's to mend; trying again is of no use.
+    #[error("{0}")]
+    Refused(String),
+    /// May work later: the network, the forge, the disk.
+    #[error("{0}")]
+    Failed(String),
+    /// The worker's own disk.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Where mirrors live and what may be fetched.
+#[derive(Clone, Debug)]
+pub struct Repositories {
+    /// Folder of the mirrors.
+    pub folder: PathBuf,
+    /// Paths under these may be fetched from; none when empty.
+    pub roots: Vec<PathBuf>,
+}
+
+/// A commit that a run is pinned to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// Full SHA.
+    pub sha: String,
+    /// Its message.
+    pub message: String,
+    /// `Name <address>`.
+    pub author: String,
+}
+
+/// A locked mirror that holds a run's commit.
+#[derive(Debug)]
+pub struct Mirror {
+    path: PathBuf,
+    /// The run's ref.
+    pin: String,
+    /// The commit.
+    pub commit: Commit,
+    _lock: File,
+}
+
+impl Repositories {
+    /// Fetches `sha`, or what `git_ref` points to now, and pins it for the run.
+    pub async fn fetch(
+        &self,
+        project: ProjectId,
+        repository: &str,
+        run: RunId,
+        git_ref: &str,
+        sha: Option<&str>,
+    ) -> Result<Mirror, Error> {
+        self.check(repository)?;
+        let wanted = sha.unwrap_or(git_ref);
+        if !is_sha(wanted) && !is_ref(wanted) {
+            return Err(Error::Refused(format!("`{wanted}` is neither a commit nor a ref that git accepts")));
+        }
+        let path = self.folder.join(format!("{project}.git"));
+        let lock = lock(self.folder.clone(), path.with_extension("lock")).await?;
+        if !path.join("HEAD").exists() {
+            git(None, &["init", "-q", "--bare", "--", &path.to_string_lossy()]).await?;
+        }
+        clear_stale_locks(&path).map_err(|source| Error::Io { what: "the mirror cannot be read", source })?;
+        let pin = format!("refs/buildit/runs/{run}");
+        if !has_commit(&path, &pin, sha).await {
+            let refspec = format!("+{wanted}:{pin}");
+            // A bare path may refuse commits that no ref points to; it is ours to read, so ask for any.
+            let upload_pack = "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack";
+            let mut args = vec!["fetch", "-q", "--no-tags", "--no-write-fetch-head"];
+            if Path::new(repository).is_absolute() {
+                args.push(upload_pack);
+            }
+            args.extend(["--", repository, &refspec]);
+            git(Some(&path), &args).await.map_err(|error| explain(error, repository, wanted))?;
+        }
+        let commit = describe(&path, &pin).await?;
+        Ok(Mirror { path, pin, commit, _lock: lock })
+    }
+
+    fn check(&self, repository: &str) -> Result<(), Error> {
+        if Path::new(repository).is_absolute() {
+            let real = fs::canonicalize(repository)
+                .map_err(|error| Error::Refused(format!("the repository {repository} cannot be read: {error}")))?;
+            let allowed = self.roots.iter().any(|root| fs::canonicalize(root).is_ok_and(|root| real.starts_with(root)));
+            return if allowed {
+                Ok(())
+            } else {
+                Err(Error::Refused(format!(
+                    "the repository {repository} lies outside the folders that the operator allows (repository_roots)"
+                )))
+            };
+        }
+        let remote = repository.starts_with("https://") || repository.starts_with("ssh://");
+        let scp = !repository.contains("://") && repository.contains(':');
+        if repository.starts_with('-') || !(remote || scp) {
+            return Err(Error::Refused(format!("{repository} is not a path, an https:// or an ssh:// address")));
+        }
+        Ok(())
+    }
+}
+
+impl Mirror {
+    /// The file at the pinned commit; `None` when it is not there.
+    pub async fn file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let object = format!("{}:{name}", self.pin);
+        match git(Some(&self.path), &["cat-file", "blob", &object]).await {
+            Ok(output) => Ok(Some(output.stdout)),
+            Err(Error::Failed(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A checkout of the commit with its `.git`, in `folder` (made here): what a step sees at its workspace.
+    pub async fn check_out(&self, folder: &Path, branch: Option<&str>) -> Result<(), Error> {
+        let name = folder.to_string_lossy();
+        git(None, &["init", "-q", "--", &name]).await?;
+        let from = format!("file://{}", self.path.display());
+        git(Some(folder), &["fetch", "-q", "--no-tags", DEPTH, "--", &from, &self.pin]).await?;
+        match branch.filter(|branch| is_ref(branch)) {
+            Some(branch) => git(Some(folder), &["checkout", "-q", "-B", branch, "FETCH_HEAD"]).await?,
+            None => git(Some(folder), &["checkout", "-q", "--detach", "FETCH_HEAD"]).await?,
+        };
+        Ok(())
+    }
+}
+
+async fn has_commit(mirror: &Path, pin: &str, sha: Option<&str>) -> bool {
+    let pinned = git(Some(mirror), &["rev-parse", "-q", "--verify", &format!("{pin}^{{commit}}")]).await;
+    pinned.is_ok_and(|output| {
+        let pinned = String::from_utf8_lossy(&output.stdout);
+        // A run that is planned again keeps the commit it was pinned to.
+        sha.is_none_or(|sha| sha == pinned.trim())
+    })
+}
+
+async fn describe(mirror: &Path, pin: &str) -> Result<Commit, Error> {
+    let output = git(Some(mirror), &["log", "-1", "--format=%H%x00%an <%ae>%x00%B", pin, "--"]).await?;
+    let text = String::from_utf8_lossy(&output.stdout).replace('\u{fffd}', "?");
+    let mut parts = text.splitn(3, '\0');
+    let mut next = || parts.next().unwrap_or_default().trim().to_owned();
+    Ok(Commit { sha: next(), author: next(), message: next() })
+}
+
+fn explain(error: Error, repository: &str, wanted: &str) -> Error {
+    let Error::Failed(text) = &error else { return error };
+    let gone = ["couldn't find remote ref", "not our ref", "unadvertised object", "no such remote ref"];
+    if gone.iter().any(|sign| text.contains(sign)) {
+        return Error::Refused(format!("{wanted} is not in {repository} any more; push it again or start a new run"));
+    }
+    let missing = ["does not appear to be a git repository", "not found", "does not exist"];
+    if missing.iter().any(|sign| text.contains(sign)) {
+        return Error::Refused(format!("{repository} is not a git repository that this worker can read: {text}"));
+    }
+    error
+}
+
+fn is_sha(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The rules of git-check-ref-format, as far as they matter for safety.
+fn is_ref(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() < 1024
+        && !text.starts_with(['-', '/', '.'])
+        && !text.ends_with(['/', '.'])
+        && !text.contains("..")
+        && !text.contains("//")
+        && !text.contains("@{")
+        && !text.ends_with(".lock")
+        && !text.bytes().any(|b| b <= b' ' || b == 0x7f || b"~^:?*[\\".contains(&b))
+}
+
+async fn lock(folder: PathBuf, path: PathBuf) -> Result<File, Error> {
+    let locked = tokio::task::spawn_blocking(move || {
+        fs::create_dir_all(folder)?;
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    match locked.await {
+        Ok(result) => result.map_err(|source| Error::Io { what: "the mirror cannot be locked", source }),
+        Err(error) => Err(Error::Failed(error.to_string())),
+    }
+}
+
+/// Removes `*.lock` files that a killed git left behind; ours is the only git that works on this mirror.
+fn clear_stale_locks(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let kind = entry.file_type()?;
+        if kind.is_dir() && entry.file_name() != "objects" {
+            clear_stale_locks(&path)?;
+        } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "lock") {
+            let age = SystemTime::now().duration_since(entry.metadata()?.modified()?).unwrap_or_default();
+            if age > STALE_LOCK {
+                fs::remove_file(&path)?;
+                tracing::warn!(path = %path.display(), "removed a lock that a killed git left");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs git with nothing of this process's environment but what it needs, and no way to ask anybody anything.
+async fn git(folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
+    let mut command = Command::new("git");
+    if let Some(folder) = folder {
+        command.arg("-C").arg(folder);
+    }
+    // The data folder may belong to another user than the one the worker runs as.
+    command.args(["-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "core.hooksPath=/dev/null"]);
+    command.args(args).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    for name in ["PATH", "HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "HTTPS_PROXY"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "file:https:ssh").env("LC_ALL", "C.UTF-8");
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    let output = tokio::time::timeout(TIMEOUT, command.output())
+        .await
+        .map_err(|_| Error::Failed(format!("git {} took longer than {} s", args[0], TIMEOUT.as_secs())))?
+        .map_err(|source| Error::Io { what: "git cannot be started; is it installed?", source })?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::Failed(format!("git {} failed: {}", args[0], said.trim().chars().take(2000).collect::<String>())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refs_that_git_could_misread_are_refused() {
+        for good in ["main", "refs/heads/main", "feature/a-b_c", "v1.0"] {
+            assert!(is_ref(good), "{good}");
+        }
+        for bad in ["", "-x", "--upload-pack=x", "a..b", "a b", "a\nb", "a:b", "x.lock", "a@{1}", "/a", "a/", "a*"] {
+            assert!(!is_ref(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn repositories_outside_the_allowed_roots_are_refused() {
+        let inside = tempfile::tempdir().unwrap();
+        let repositories = Repositories { folder: "/nonexistent".into(), roots: vec![inside.path().to_owned()] };
+        assert!(repositories.check(&inside.path().to_string_lossy()).is_ok());
+        for bad in
+            ["/etc", "ext::sh -c id", "file:///etc", "http://example.org/a.git", "-oProxyCommand=id", "git://h/a"]
+        {
+            assert!(matches!(repositories.check(bad), Err(Error::Refused(_))), "{bad}");
+        }
+        let sneaky = format!("{}/../../etc", inside.path().display());
+        assert!(matches!(repositories.check(&sneaky), Err(Error::Refused(_))));
+        assert!(repositories.check("https://example.org/a.git").is_ok());
+        assert!(repositories.check("git@example.org:a.git").is_ok());
+    }
+}

@@ -1,0 +1,150 @@
+//! `RunStep`: drive one attempt to its end, whoever began it, and advance the run in the transaction that ends the job.
+//!
+//! Whatever happens to this worker, the attempt goes on. Its successor finds it by its id, follows the log from the last
+//! stored byte, and ends it once.
+
+use std::{sync::Arc, time::Duration};
+
+use buildit_shared::{
+    db::{
+        attempts::{self, Attempt},
+        logs,
+    },
+    domain::AttemptStatus,
+    jobs::RunStep,
+    pipeline::PlannedStep,
+    queue::{Claim, Ended, Error, JobError, Signal},
+};
+use futures::StreamExt;
+
+use super::{Context, step_end, step_spec};
+use crate::{
+    crash_point,
+    executor::{self, End, Handle, State},
+};
+
+/// Between TERM and KILL when a run is cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: RunStep) -> Result<Ended, JobError> {
+    let attempt = attempts::read(&cx.pool, args.attempt_id).await?;
+    let unfinished = |attempt: &Attempt| matches!(attempt.status, AttemptStatus::Pending | AttemptStatus::Running);
+    let Some(attempt) = attempt.filter(unfinished) else { return Ok(claim.complete_alone(&[]).await?) };
+    let step: PlannedStep = serde_json::from_value(attempt.plan.clone())
+        .map_err(|error| JobError::fail(format!("the stored plan of the step cannot be read: {error}")))?;
+    if attempt.cancelling {
+        claim.cancelled().cancel();
+    }
+    crash_point!("step: claimed");
+    let handle = Handle::new(attempt.id.to_string());
+    let end = match begin(&cx, &claim, &attempt, &step, &handle).await? {
+        Begun::Alive => {
+            crash_point!("step: started");
+            watch(&cx, &claim, &attempt, &handle).await?
+        }
+        Begun::Over(end) => end,
+    };
+    crash_point!("step: ended, nothing stored");
+    step_end::finish(&cx, &claim, &attempt, &step, &handle, end).await
+}
+
+enum Begun {
+    /// There is something to follow.
+    Alive,
+    /// There never will be.
+    Over(step_end::StepEnd),
+}
+
+/// Starts the attempt, or finds what became of it.
+async fn begin(
+    cx: &Context,
+    claim: &Claim,
+    attempt: &Attempt,
+    step: &PlannedStep,
+    handle: &Handle,
+) -> Result<Begun, JobError> {
+    match cx.executor.state(handle).await.map_err(outside)? {
+        State::Starting | State::Running | State::Ended(_) | State::Lost { .. } => {
+            if attempt.started {
+                tracing::info!(attempt = %attempt.id, from = attempt.log_len, "adopted");
+            }
+            Ok(Begun::Alive)
+        }
+        State::Absent { begun: true } => Ok(Begun::Over(step_end::StepEnd::Lost {
+            reason: "its runner began on this machine and left nothing behind".into(),
+        })),
+        State::Absent { begun: false } if claim.cancelled().is_cancelled() => {
+            // A stale worker's late start must not run it after all.
+            claim.may_act().await?;
+            cx.executor.stop(handle, Duration::ZERO).await.map_err(outside)?;
+            Ok(Begun::Over(step_end::StepEnd::NeverBegan))
+        }
+        State::Absent { begun: false } => {
+            let spec = match step_spec::spec(cx, attempt, step).await? {
+                Ok(spec) => spec,
+                Err(reason) => return Ok(Begun::Over(step_end::StepEnd::Refused { reason })),
+            };
+            attempts::mark_started(claim, &cx.pool, attempt.id).await?;
+            crash_point!("step: marked started");
+            claim.member().notifier().send(Signal::Run(attempt.run_id));
+            claim.may_act().await?;
+            cx.executor.start(&spec).await.map_err(outside)?;
+            Ok(Begun::Alive)
+        }
+    }
+}
+
+/// Follows the log and waits for the end; asks for it when the run is cancelled.
+async fn watch(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) -> Result<step_end::StepEnd, JobError> {
+    let work = async {
+        pump(cx, claim, attempt, handle).await?;
+        crash_point!("step: log followed to its end");
+        match cx.executor.wait(handle).await.map_err(outside)? {
+            End::Reported(report) => Ok(step_end::StepEnd::Reported(report)),
+            End::Lost { reason } => Ok(step_end::StepEnd::Lost { reason }),
+        }
+    };
+    let stop = async {
+        claim.cancelled().cancelled().await;
+        claim.may_act().await?;
+        crash_point!("step: before the stop");
+        cx.executor.stop(handle, CANCEL_GRACE).await.map_err(outside)?;
+        crash_point!("step: stop asked for");
+        // The end comes by `work`.
+        std::future::pending::<Result<step_end::StepEnd, JobError>>().await
+    };
+    tokio::select! {
+        biased;
+        () = cx.stopping.cancelled() => Err(JobError::HandOver),
+        end = work => end,
+        error = stop => error,
+    }
+}
+
+/// Stores the log's bytes from where the last worker stored them.
+async fn pump(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) -> Result<(), JobError> {
+    let mut offset =
+        logs::stored_len(&cx.logs, claim.job.id, claim.lease(), attempt.id).await?.ok_or(Error::LeaseLost)?;
+    'from_stored: loop {
+        let mut log = cx.executor.follow(handle, offset);
+        while let Some(chunk) = log.next().await {
+            let chunk = chunk.map_err(outside)?;
+            if !logs::append(&cx.logs, claim, attempt.id, offset, &chunk).await? {
+                // The lease is lost, or a crash of the database took back what it had not flushed.
+                offset = logs::stored_len(&cx.logs, claim.job.id, claim.lease(), attempt.id)
+                    .await?
+                    .ok_or(Error::LeaseLost)?;
+                continue 'from_stored;
+            }
+            offset += chunk.len() as u64;
+            metrics::counter!("buildit_log_bytes_total").increment(chunk.len() as u64);
+            claim.member().notifier().send(Signal::Log(attempt.id));
+            crash_point!("step: log chunk stored");
+        }
+        return Ok(());
+    }
+}
+
+pub(super) fn outside(error: executor::Error) -> JobError {
+    JobError::retry(format!("the executor did not do what it was asked: {error}"))
+}

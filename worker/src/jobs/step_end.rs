@@ -1,0 +1,242 @@
+//! The end of an attempt: store what it left, say in one sentence what happened and whose doing it was, and commit.
+
+use std::{sync::Arc, time::Duration};
+
+use buildit_runner::{Outcome, Report};
+use buildit_shared::{
+    db::{
+        advance::{self, AttemptEnd},
+        attempts::Attempt,
+        logs,
+    },
+    domain::AttemptStatus,
+    pipeline::{OnLost, PlannedStep},
+    queue::{Claim, Ended, JobError, Signal},
+};
+use futures::TryStreamExt;
+use sha2::{Digest, Sha256};
+use tokio_util::io::StreamReader;
+
+use super::{Context, keys, run_step::outside};
+use crate::{crash_point, executor::Handle};
+
+/// What there is to say about an attempt.
+pub(super) enum StepEnd {
+    /// The runner's last word.
+    Reported(Box<Report>),
+    /// The runner is gone.
+    Lost {
+        /// What is known.
+        reason: String,
+    },
+    /// Cancelled before it began.
+    NeverBegan,
+    /// It cannot be run as it is written.
+    Refused {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+/// Stores, decides, commits, cleans up.
+pub(super) async fn finish(
+    cx: &Arc<Context>,
+    claim: &Claim,
+    attempt: &Attempt,
+    step: &PlannedStep,
+    handle: &Handle,
+    end: StepEnd,
+) -> Result<Ended, JobError> {
+    if matches!(end, StepEnd::Lost { .. }) {
+        // No new attempt before nothing of the old one is left.
+        claim.may_act().await?;
+        cx.executor.confirm_ended(handle).await.map_err(outside)?;
+    }
+    let log_ref = match &end {
+        StepEnd::Reported(report) => Some(store_log(cx, attempt, handle, Some(report)).await?),
+        StepEnd::Lost { .. } => Some(store_log(cx, attempt, handle, None).await?),
+        StepEnd::NeverBegan | StepEnd::Refused { .. } => None,
+    };
+    crash_point!("step: log stored");
+    if let StepEnd::Reported(report) = &end {
+        store_staged(cx, attempt, handle, report).await?;
+    }
+    crash_point!("step: outputs stored");
+    let end = decide(end, step, log_ref, claim.cancelled().is_cancelled());
+    let mut tx = cx.pool.begin().await?;
+    let jobs = advance::end_attempt(&mut tx, attempt.run_id, attempt.step_id, attempt.id, &end).await?;
+    crash_point!("step: end written, not committed");
+    let ended = claim.complete(tx, &jobs).await?;
+    crash_point!("step: end committed");
+    claim.member().notifier().send(Signal::Log(attempt.id));
+    claim.member().notifier().send(Signal::Run(attempt.run_id));
+    clean_later(cx, handle);
+    Ok(ended)
+}
+
+/// Cleaning must not hold up the next step; what a crash leaves is swept.
+fn clean_later(cx: &Arc<Context>, handle: &Handle) {
+    let (cx, handle) = (Arc::clone(cx), handle.clone());
+    tokio::spawn(async move {
+        if let Err(error) = cx.executor.clean(&handle).await {
+            tracing::warn!(%error, attempt = handle.attempt_id(), "left for the sweep");
+        }
+    });
+}
+
+/// The file wins where its length and SHA-256 match the runner's last word; otherwise the object is built from the
+/// stored chunks, with gaps marked.
+async fn store_log(
+    cx: &Context,
+    attempt: &Attempt,
+    handle: &Handle,
+    report: Option<&Report>,
+) -> Result<String, JobError> {
+    let storage = |error: buildit_shared::storage::Error| JobError::retry(format!("the log cannot be stored: {error}"));
+    let key = keys::attempt_log(attempt.run_id, &attempt.step, attempt.number);
+    let mut whole = false;
+    if let Some(report) = report {
+        let mut hash = Sha256::new();
+        let mut length = 0u64;
+        let log = cx
+            .executor
+            .follow(handle, 0)
+            .inspect_ok(|chunk| {
+                hash.update(chunk);
+                length += chunk.len() as u64;
+            })
+            .map_err(std::io::Error::other);
+        cx.storage.put_reader(&key, StreamReader::new(log)).await.map_err(storage)?;
+        whole = length == report.log_len && hex::encode(hash.finalize()) == report.log_sha256;
+        if !whole {
+            tracing::warn!(attempt = %attempt.id, length, said = report.log_len, "the log file is not what the runner said");
+        }
+    }
+    if !whole {
+        cx.storage.put(&key, from_chunks(cx, attempt, report).await?).await.map_err(storage)?;
+    }
+    cx.storage.copy(&key, &keys::log(attempt.run_id, &attempt.step)).await.map_err(storage)?;
+    Ok(key)
+}
+
+async fn from_chunks(cx: &Context, attempt: &Attempt, report: Option<&Report>) -> Result<Vec<u8>, JobError> {
+    const BATCH: i64 = 8 << 20;
+    let mut log: Vec<u8> = Vec::new();
+    let mut offset = 0;
+    loop {
+        let chunks = logs::chunks(&cx.logs, attempt.id, offset, BATCH).await?;
+        let before = offset;
+        for (start, bytes) in chunks.into_iter().filter(|(start, _)| *start >= before) {
+            if start > offset {
+                log.extend(format!("\n[buildit: {} bytes of this log are missing here]\n", start - offset).bytes());
+            }
+            offset = start + bytes.len() as u64;
+            log.extend(bytes);
+        }
+        if offset == before {
+            break;
+        }
+    }
+    let rest = report.map_or(0, |report| report.log_len.saturating_sub(offset));
+    if rest > 0 {
+        log.extend(format!("\n[buildit: {rest} bytes of this log are missing here]\n").bytes());
+    } else if report.is_none() {
+        log.extend(b"\n[buildit: the log ends here because its runner was lost]\n");
+    }
+    Ok(log)
+}
+
+async fn store_staged(cx: &Context, attempt: &Attempt, handle: &Handle, report: &Report) -> Result<(), JobError> {
+    let staged = |error: buildit_shared::storage::Error| {
+        JobError::retry(format!("what the step staged cannot be stored: {error}"))
+    };
+    if let Some(outputs) = &report.outputs {
+        let key = keys::outputs(attempt.run_id, attempt.id);
+        cx.storage.put_file(&key, &cx.executor.staged(handle, outputs)).await.map_err(staged)?;
+    }
+    for artifact in &report.artifacts {
+        if let Some(file) = &artifact.staged {
+            let key = keys::artifact(attempt.run_id, attempt.id, &artifact.name);
+            cx.storage.put_file(&key, &cx.executor.staged(handle, file)).await.map_err(staged)?;
+        }
+    }
+    Ok(())
+}
+
+fn decide(end: StepEnd, step: &PlannedStep, log_ref: Option<String>, cancelled: bool) -> AttemptEnd {
+    use AttemptStatus::{Cancelled, Error, Failure, Lost, Success};
+    let stopped = || (Cancelled, None, Some("stopped because its run was cancelled".to_owned()));
+    let (status, exit_code, reason) = match &end {
+        StepEnd::NeverBegan => (Cancelled, None, Some("cancelled before it began".to_owned())),
+        StepEnd::Refused { reason } => (Error, None, Some(reason.clone())),
+        StepEnd::Lost { .. } if cancelled => stopped(),
+        StepEnd::Lost { reason } => (Lost, None, Some(format!("its runner was lost: {reason}"))),
+        StepEnd::Reported(report) => match &report.outcome {
+            Outcome::Exited { code: 0 } => (Success, Some(0), None),
+            Outcome::Stopped if cancelled => stopped(),
+            Outcome::Stopped => (Lost, None, Some("its runner was told to stop from outside BuildIt".to_owned())),
+            Outcome::Exited { code } => (Failure, Some(*code), Some(exited(*code, report, step))),
+            Outcome::Signalled { signal } => (Failure, Some(128 + signal), Some(signalled(*signal))),
+            Outcome::TimedOut => (
+                Failure,
+                None,
+                Some(format!(
+                    "took longer than its time-out of {}; raise `timeout` if it needs more",
+                    length(step.timeout)
+                )),
+            ),
+            Outcome::SetupFailed { message } => {
+                (Error, None, Some(format!("its workspace could not be made: {message}")))
+            }
+            Outcome::StagingFailed { message } => {
+                (Failure, Some(0), Some(format!("its commands succeeded but its outputs could not be kept: {message}")))
+            }
+        },
+    };
+    let report = match end {
+        StepEnd::Reported(report) => Some(report),
+        _ => None,
+    };
+    AttemptEnd {
+        status,
+        exit_code,
+        reason,
+        log_ref,
+        first_command_at_ms: report
+            .as_ref()
+            .and_then(|report| report.first_command_at_ms)
+            .and_then(|ms| i64::try_from(ms).ok()),
+        report: report.and_then(|report| serde_json::to_value(report).ok()),
+        retry_if_lost: step.on_lost == OnLost::Retry,
+    }
+}
+
+fn exited(code: i32, report: &Report, step: &PlannedStep) -> String {
+    let command = report.failed_command.and_then(|index| step.commands.get(index)).map(|command| {
+        let line = command.source.lines().next().unwrap_or_default();
+        line.chars().take(120).collect::<String>()
+    });
+    match (code, command) {
+        (127, Some(command)) => format!("`{command}` was not found (exit code 127); is it installed in the image?"),
+        (_, Some(command)) => format!("`{command}` ended with exit code {code}"),
+        (_, None) => format!("ended with exit code {code}"),
+    }
+}
+
+fn signalled(signal: i32) -> String {
+    match signal {
+        9 => "killed by signal 9 (KILL); most often that means that memory ran out".to_owned(),
+        signal => format!("killed by signal {signal}"),
+    }
+}
+
+fn length(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, 0) => format!("{m} min"),
+        (h, 0, 0) => format!("{h} h"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}

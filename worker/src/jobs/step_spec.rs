@@ -1,0 +1,56 @@
+//! What the runner is told: the planned step with its secrets, the checkout, and the outputs of its dependencies.
+
+use std::path::PathBuf;
+
+use buildit_runner::{AttemptSpec, Report, spec::ArtifactSpec};
+use buildit_shared::{
+    db::attempts::{self, Attempt},
+    pipeline::{Artifact, PlannedStep},
+    queue::JobError,
+};
+
+use super::{Context, keys};
+
+/// The spec of this attempt, or a sentence for the user why there can be none.
+pub(super) async fn spec(
+    cx: &Context,
+    attempt: &Attempt,
+    step: &PlannedStep,
+) -> Result<Result<AttemptSpec, String>, JobError> {
+    let rendered = match step.render(|name| std::env::var(format!("BUILDIT_SECRET_{name}")).ok()) {
+        Ok(rendered) => rendered,
+        Err(missing) => return Ok(Err(missing.to_string())),
+    };
+    let short = buildit_runner::mask::MIN_SECRET;
+    if rendered.secrets.iter().any(|secret| secret.len() < short) {
+        return Ok(Err(format!(
+            "a secret of this step is shorter than {short} bytes and could not be masked in its log"
+        )));
+    }
+    let artifacts: Vec<Artifact> = serde_json::from_value(attempt.artifacts.clone())
+        .map_err(|error| JobError::fail(format!("the stored artifact declarations cannot be read: {error}")))?;
+    let mut inputs = Vec::new();
+    for (dependency, report) in attempts::reports_of_dependencies(&cx.pool, attempt.step_id).await? {
+        let report: Report = serde_json::from_value(report)
+            .map_err(|error| JobError::fail(format!("a stored report cannot be read: {error}")))?;
+        if report.outputs.is_some() {
+            inputs.push(local_copy(cx, &keys::outputs(attempt.run_id, dependency))?);
+        }
+    }
+    let checkout = attempt.checkout_key.as_deref().map(|key| local_copy(cx, key)).transpose()?;
+    let mut spec = AttemptSpec::new(attempt.id.to_string(), attempt.step.clone());
+    spec.commands = rendered.commands;
+    spec.environment = rendered.environment;
+    spec.secrets = rendered.secrets;
+    spec.checkout = checkout;
+    spec.inputs = inputs;
+    spec.outputs.clone_from(&step.outputs);
+    spec.artifacts =
+        artifacts.into_iter().map(|artifact| ArtifactSpec { name: artifact.name, path: artifact.path }).collect();
+    spec.timeout_ms = u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX);
+    Ok(Ok(spec))
+}
+
+fn local_copy(cx: &Context, key: &str) -> Result<PathBuf, JobError> {
+    cx.storage.local_path(key).ok_or_else(|| JobError::fail(format!("the object {key} is not on this machine")))
+}
