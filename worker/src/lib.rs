@@ -12,10 +12,12 @@ mod drive;
 pub mod executor;
 mod git;
 mod heartbeat;
+mod housekeeping;
 pub mod jobs;
 pub mod registry;
 mod run;
 
 pub use git::Repositories;
+pub use housekeeping::keep_house;
 pub use registry::{Handler, Registry};
 pub use run::{Error, Options, run};

@@ -147,12 +147,10 @@ pub async fn reports_of_run(
     Ok(rows.into_iter().map(|row| (row.name, row.status, row.id, row.report)).collect())
 }
 
-/// Which of these attempts have not ended: the others' leftovers at an executor may be swept.
-pub async fn unfinished(pool: &PgPool, ids: &[AttemptId]) -> Result<Vec<AttemptId>, sqlx::Error> {
-    let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
+/// Attempts that an executor may have: the leftovers of all others may be swept.
+pub async fn at_work(pool: &PgPool) -> Result<Vec<AttemptId>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select id as "id: AttemptId" from step_attempts where id = any($1) and finished_at is null"#,
-        &ids
+        r#"select id as "id: AttemptId" from step_attempts where started_at is not null and finished_at is null"#
     )
     .fetch_all(pool)
     .await

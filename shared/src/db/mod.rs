@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod api_keys;
 pub mod artifact_queries;
+pub mod artifacts;
 pub mod attempts;
 pub mod cancel;
 pub mod create_run;
@@ -10,8 +11,8 @@ pub mod log_queries;
 pub mod logs;
 pub mod organizations;
 pub mod pipelines;
-pub mod projects;
 pub mod planning;
+pub mod projects;
 pub mod retry;
 pub mod run_queries;
 mod scope;
