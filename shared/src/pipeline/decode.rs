@@ -5,20 +5,24 @@
 
 use std::collections::BTreeMap;
 
-use super::check::{self, Edges, Scope};
+use super::check;
 use super::definition::{
     Artifact, Concurrency, DEFAULT_TIMEOUT, EventKind, OnLost, Pipeline, Publish, Resources, Step, When,
 };
 use super::diagnostics::{Report, Rule, quote};
 use super::fields::{
-    Fields, choice, described_text, duration, filled, one_or_more, text, texts, truth, whole_number, wrong_type,
+    Fields, at_most, choice, described_text, duration, filled, one_or_more, text, texts, truth, whole_number,
+    wrong_type,
 };
+use super::graph::{Edges, graph};
 use super::node::{Entry, Located, Node, Value};
+use super::scope::{self, Scope};
 use super::triggers;
 use super::units;
 use super::variables::is_custom_key;
 
 const MOST_STEPS: usize = 500;
+const MOST_ARTIFACTS: usize = 200;
 const MOST_RETRIES: u32 = 10;
 const LONGEST_TIMEOUT_DAYS: u64 = 7;
 const LONGEST_EXPIRY_DAYS: u64 = 3650;
@@ -101,10 +105,7 @@ fn all_steps(report: &mut Report<'_>, node: &Node, variables: &BTreeMap<String, 
     if items.is_empty() {
         report.add(Rule::EmptySteps, node.span, "a pipeline needs at least one step");
     }
-    if items.len() > MOST_STEPS {
-        let message = format!("a pipeline has at most {MOST_STEPS} steps, this has {}", items.len());
-        report.add(Rule::OutOfRange, node.span, message);
-    }
+    let items = at_most(report, node, items, "`steps`", MOST_STEPS);
     let mut steps = Vec::new();
     let mut edges = Vec::new();
     for item in items {
@@ -114,7 +115,7 @@ fn all_steps(report: &mut Report<'_>, node: &Node, variables: &BTreeMap<String, 
         }
     }
     check::unique(report, "step", edges.iter().filter_map(|edge| edge.name.as_ref()));
-    check::graph(report, &edges);
+    graph(report, &edges);
     Some(steps)
 }
 
@@ -142,13 +143,13 @@ fn step(report: &mut Report<'_>, node: &Node, variables: &BTreeMap<String, Strin
     let environment = fields.optional(report, "environment", named_texts).unwrap_or_default();
     let known = plain_map(&environment);
     let place = |place, secrets| Scope { place, custom: Some(variables), environment: Some(&known), secrets };
-    check::environment(report, &environment, &place("`environment`", true));
+    scope::environment(report, &environment, &place("`environment`", true));
 
     let image = fields.required(report, "image");
     let image = image.and_then(|node| filled(report, node, "image"));
     if let Some(image) = &image {
         place("the image", false).text(report, image);
-        check::image(report, image, &known);
+        scope::image(report, image, &known);
     }
     let commands = fields.required(report, "commands");
     let commands = commands.and_then(|node| commands_of(report, node)).unwrap_or_default();
@@ -272,7 +273,7 @@ fn artifacts(report: &mut Report<'_>, node: &Node, what: &'static str) -> Option
     };
     let mut names = Vec::new();
     let mut found = Vec::new();
-    for item in items {
+    for item in at_most(report, node, items, "`artifacts`", MOST_ARTIFACTS) {
         let keys = ["name", "path", "expires", "when"];
         let Some(fields) = Fields::read(report, item, "an artifact", &keys) else {
             continue;

@@ -4,6 +4,7 @@
 //! meant. Its text is safe to print on a terminal, whatever bytes the file holds, and its size
 //! is bounded, however long the line is.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,8 @@ pub(super) struct Report<'a> {
     pub(super) source: &'a str,
     line_starts: Vec<usize>,
     found: Vec<Diagnostic>,
+    /// An alias brings the same text in twice; its problem is still one.
+    told: HashSet<(Rule, usize, String)>,
     unlisted: usize,
 }
 
@@ -148,6 +151,7 @@ impl<'a> Report<'a> {
             source,
             line_starts: std::iter::once(0).chain(after_breaks).collect(),
             found: Vec::new(),
+            told: HashSet::new(),
             unlisted: 0,
         }
     }
@@ -187,10 +191,8 @@ impl<'a> Report<'a> {
             self.unlisted += 1;
             return;
         }
-        let diagnostic = self.diagnostic(rule, span, message, help);
-        // An alias brings the same text in twice; its problem is still one.
-        if !self.found.contains(&diagnostic) {
-            self.found.push(diagnostic);
+        if self.told.insert((rule, span.start, message.clone())) {
+            self.found.push(self.diagnostic(rule, span, message, help));
         }
     }
 

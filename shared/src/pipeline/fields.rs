@@ -108,6 +108,21 @@ pub(super) fn filled(report: &mut Report<'_>, node: &Node, what: &'static str) -
     Some(text)
 }
 
+/// The items of a list up to a bound; reports that there are more.
+pub(super) fn at_most<'n>(
+    report: &mut Report<'_>,
+    node: &Node,
+    items: &'n [Node],
+    what: &str,
+    most: usize,
+) -> &'n [Node] {
+    if items.len() > most {
+        let message = format!("{what} has at most {most} entries, this one {}", items.len());
+        report.add(Rule::OutOfRange, node.span, message);
+    }
+    &items[..items.len().min(most)]
+}
+
 /// A list of texts; what is wrong with one leaves the others.
 pub(super) fn texts(report: &mut Report<'_>, node: &Node, what: &'static str) -> Option<Vec<Located<String>>> {
     match &node.value {

@@ -11,13 +11,14 @@
 //! - A step's `when.branch` looks at the branch of the run, which for a merge request is the one
 //!   to be merged (as `${git.branch}` is); a run of a tag has no branch and matches none.
 
-use globset::{GlobBuilder, GlobSet};
+use globset::{Glob, GlobBuilder, GlobSet};
 use serde::{Deserialize, Serialize};
 
 use super::definition::{EventKind, MrAction, Pipeline, Step, Triggers};
 
 /// Longer patterns are refused; a branch name is 250 bytes at most.
 const LONGEST_PATTERN: usize = 512;
+const MOST_ALTERNATIVES: usize = 32;
 
 /// What happened, as far as filters look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,22 +150,33 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     if names.is_empty() { "no entry".to_owned() } else { names.join(", ") }
 }
 
-/// The matcher for one pattern, for branches, tags and paths alike.
+/// Why a text is no pattern for branches, tags or paths; `None` when it is one.
+pub fn pattern_problem(pattern: &str) -> Option<String> {
+    if pattern.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    if pattern.len() > LONGEST_PATTERN {
+        return Some(format!("it is longer than {LONGEST_PATTERN} bytes"));
+    }
+    // Deeper ones fail only when they are compiled, which is too slow to be tried on every pattern of a file.
+    if pattern.matches('{').count() > MOST_ALTERNATIVES {
+        return Some(format!("it has more than {MOST_ALTERNATIVES} groups of alternatives"));
+    }
+    parsed(pattern).err().map(|error| error.kind().to_string())
+}
+
+/// The matcher for one pattern.
 ///
 /// # Errors
 /// Why the pattern is none.
 pub fn glob(pattern: &str) -> Result<GlobSet, String> {
-    if pattern.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    if pattern.len() > LONGEST_PATTERN {
-        return Err(format!("it is longer than {LONGEST_PATTERN} bytes"));
+    if let Some(problem) = pattern_problem(pattern) {
+        return Err(problem);
     }
     // A set of one, since a single matcher panics where its expression is too large.
-    GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .backslash_escape(true)
-        .build()
-        .and_then(|glob| GlobSet::builder().add(glob).build())
-        .map_err(|error| error.kind().to_string())
+    parsed(pattern).and_then(|glob| GlobSet::builder().add(glob).build()).map_err(|error| error.kind().to_string())
+}
+
+fn parsed(pattern: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build()
 }

@@ -5,7 +5,7 @@
 //! leaves secrets as references until [`PlannedStep::render`]. Nothing here panics, whatever the
 //! bytes.
 //!
-//! A format ([`yaml`]) turns text into a tree of located values; decoding and checks work on
+//! A format (YAML) turns text into a tree of located values; decoding and checks work on
 //! that tree and are the same for every format.
 
 mod check;
@@ -14,14 +14,17 @@ pub mod definition;
 pub mod diagnostics;
 mod fields;
 pub mod filters;
+mod graph;
 mod lexer;
 mod node;
 pub mod plan;
+mod scope;
 mod shell;
 #[cfg(test)]
 mod tests;
 mod triggers;
 mod units;
+mod values;
 pub mod variables;
 mod yaml;
 

@@ -3,7 +3,6 @@
 //! A plan holds no secret value, only the places where secrets go; [`PlannedStep::render`] fills
 //! them in at the last moment and says which values have to be masked.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -13,13 +12,8 @@ use super::definition::{Artifact, OnLost, Pipeline, Resources, Step, seconds};
 use super::filters::{self, Event};
 use super::shell;
 use super::units::image_problem;
-use super::variables::{Part, Piece, Reference, Template, Variable, pieces};
-
-/// Characters of a commit's hash in `${git.short_sha}`.
-const SHORT_SHA: usize = 7;
-/// What values hold in all, references resolved, so that values which repeat each other stay
-/// storable. Kernels refuse a single value beyond 128 KiB anyway.
-const MOST_TEXT: usize = 1 << 20;
+use super::values::{MOST_TEXT, Values, parse};
+use super::variables::{Part, Template, Variable};
 
 /// The facts of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,13 +154,13 @@ pub fn plan(pipeline: &Pipeline, context: &Context) -> Result<Plan, PlanError> {
     let mut problems = Vec::new();
     let mut steps = Vec::new();
     for ((index, step), depends_on) in pipeline.steps.iter().enumerate().zip(dependencies) {
-        let values = Values { pipeline, context, step: Some((index, step)), resolved: RefCell::default() };
-        match values.step(index, step, depends_on) {
+        let values = Values::new(pipeline, context, Some((index, step)));
+        match planned_step(&values, context, index, step, depends_on) {
             Ok(step) => steps.push(step),
             Err(problem) => problems.push(format!("Step `{}`: {problem}.", step.name)),
         }
     }
-    let outside = Values { pipeline, context, step: None, resolved: RefCell::default() };
+    let outside = Values::new(pipeline, context, None);
     let mut concurrency = None;
     if let Some(wanted) = &pipeline.concurrency {
         match outside.plain(&wanted.group, "the concurrency group") {
@@ -182,6 +176,65 @@ pub fn plan(pipeline: &Pipeline, context: &Context) -> Result<Plan, PlanError> {
     } else {
         Err(PlanError { problems })
     }
+}
+
+fn planned_step(
+    values: &Values<'_>,
+    context: &Context,
+    index: usize,
+    step: &Step,
+    depends_on: Vec<usize>,
+) -> Result<PlannedStep, String> {
+    let platform = values.platform(&step.name);
+    let mut environment = BTreeMap::new();
+    let mut size = 0;
+    for (name, value) in &step.environment {
+        let value = match platform.get(name) {
+            Some(value) => value.clone(),
+            None => values.own(name, value, &mut Vec::new())?,
+        };
+        size += value.parts.iter().map(Part::len).sum::<usize>();
+        if size > MOST_TEXT {
+            return Err("the environment is larger than 1 MiB".to_owned());
+        }
+        environment.insert(name.clone(), value);
+    }
+    let mut commands = Vec::new();
+    for source in &step.commands {
+        for found in shell::uses(source) {
+            let variable = parse(&found.reference)?;
+            if !matches!(variable, Variable::Env(_)) {
+                let value = values.value(&variable, &mut Vec::new())?;
+                environment.insert(variable.environment_name(), value);
+            }
+        }
+        let shell = shell::rewrite(source, |reference| {
+            parse(reference).map(|found| found.environment_name()).unwrap_or_default()
+        });
+        commands.push(PlannedCommand { source: source.clone(), shell });
+    }
+    environment.extend(platform);
+
+    let image = values.plain(&step.image, "the image")?;
+    if let Some(problem) = image_problem(&image) {
+        return Err(format!("`{}` is no image, {problem}", image.escape_debug()));
+    }
+    Ok(PlannedStep {
+        name: step.name.clone(),
+        index,
+        image,
+        commands,
+        environment,
+        depends_on,
+        timeout: step.timeout,
+        retry: step.retry,
+        allow_failure: step.allow_failure,
+        outputs: step.outputs.clone(),
+        resources: step.resources,
+        deploy: step.deploy.clone(),
+        on_lost: step.on_lost(),
+        skipped: filters::takes_part(step, &context.event).err(),
+    })
 }
 
 impl PlannedStep {
@@ -224,197 +277,4 @@ impl PlannedStep {
             secrets: secrets.into_iter().collect(),
         })
     }
-}
-
-/// Resolves variables, for a step or outside of any.
-struct Values<'v> {
-    pipeline: &'v Pipeline,
-    context: &'v Context,
-    step: Option<(usize, &'v Step)>,
-    /// Values of the environment, each resolved once: they may hold each other many times.
-    resolved: RefCell<BTreeMap<String, Template>>,
-}
-
-impl Values<'_> {
-    fn step(&self, index: usize, step: &Step, depends_on: Vec<usize>) -> Result<PlannedStep, String> {
-        let platform = self.platform(&step.name);
-        let mut environment = BTreeMap::new();
-        let mut size = 0;
-        for (name, value) in &step.environment {
-            let value = match platform.get(name) {
-                Some(value) => value.clone(),
-                None => self.own(name, value, &mut Vec::new())?,
-            };
-            size += value.parts.iter().map(Part::len).sum::<usize>();
-            if size > MOST_TEXT {
-                return Err("the environment is larger than 1 MiB".to_owned());
-            }
-            environment.insert(name.clone(), value);
-        }
-        let mut commands = Vec::new();
-        for source in &step.commands {
-            for found in shell::uses(source) {
-                let variable = parse(&found.reference)?;
-                if !matches!(variable, Variable::Env(_)) {
-                    let value = self.value(&variable, &mut Vec::new())?;
-                    environment.insert(variable.environment_name(), value);
-                }
-            }
-            let shell = shell::rewrite(source, |reference| {
-                parse(reference).map(|found| found.environment_name()).unwrap_or_default()
-            });
-            commands.push(PlannedCommand { source: source.clone(), shell });
-        }
-        environment.extend(platform);
-
-        let image = self.plain(&step.image, "the image")?;
-        if let Some(problem) = image_problem(&image) {
-            return Err(format!("`{}` is no image, {problem}", image.escape_debug()));
-        }
-        Ok(PlannedStep {
-            name: step.name.clone(),
-            index,
-            image,
-            commands,
-            environment,
-            depends_on,
-            timeout: step.timeout,
-            retry: step.retry,
-            allow_failure: step.allow_failure,
-            outputs: step.outputs.clone(),
-            resources: step.resources,
-            deploy: step.deploy.clone(),
-            on_lost: step.on_lost(),
-            skipped: filters::takes_part(step, &self.context.event).err(),
-        })
-    }
-
-    /// What every step gets, whatever its file says.
-    fn platform(&self, step: &str) -> BTreeMap<String, Template> {
-        let context = self.context;
-        let branch = context.event.branch.as_deref().unwrap_or_default();
-        [
-            ("CI", "true"),
-            ("COMMIT_BRANCH", branch),
-            ("COMMIT_REF", &context.git_ref),
-            ("COMMIT_SHA", &context.sha),
-            ("PIPELINE_ID", &context.run_id),
-            ("PLATFORM_PROJECT_ID", &context.project_id),
-            ("PLATFORM_PROJECT_NAME", &context.project_name),
-            ("PROJECT", &context.project_name),
-            ("REGISTRY", &context.registry),
-            ("STEP_NAME", step),
-        ]
-        .map(|(name, value)| (name.to_owned(), Template::text(without_nul(value))))
-        .into()
-    }
-
-    /// A text that can hold no secret.
-    fn plain(&self, text: &str, place: &str) -> Result<String, String> {
-        let resolved = self.resolve(text, &mut Vec::new())?;
-        resolved.as_text().ok_or_else(|| format!("{place} cannot hold a secret"))
-    }
-
-    /// `within` are the environment's names whose values are being resolved.
-    fn resolve(&self, text: &str, within: &mut Vec<String>) -> Result<Template, String> {
-        let mut resolved = Template::default();
-        let mut size = 0;
-        for piece in pieces(text) {
-            let piece = match piece {
-                Piece::Text(text) => Template::text(text),
-                Piece::Reference(reference) => self.value(&parse(&reference)?, within)?,
-            };
-            size += piece.parts.iter().map(Part::len).sum::<usize>();
-            if size > MOST_TEXT {
-                return Err("a value is larger than 1 MiB".to_owned());
-            }
-            resolved.append(piece);
-        }
-        Ok(resolved)
-    }
-
-    fn value(&self, variable: &Variable, within: &mut Vec<String>) -> Result<Template, String> {
-        let context = self.context;
-        let text = match variable {
-            Variable::GitSha => context.sha.clone(),
-            Variable::GitShortSha => context.sha.chars().take(SHORT_SHA).collect(),
-            Variable::GitBranch => context.event.branch.clone().unwrap_or_default(),
-            Variable::GitRef => context.git_ref.clone(),
-            Variable::GitMessage => context.message.clone(),
-            Variable::GitAuthor => context.author.clone(),
-            Variable::PipelineId => context.pipeline_id.clone(),
-            Variable::PipelineName => self.pipeline.name.as_ref().unwrap_or(&context.pipeline_name).clone(),
-            Variable::RunId => context.run_id.clone(),
-            Variable::RunNumber => context.run_number.to_string(),
-            Variable::StepName => self.here()?.1.name.clone(),
-            Variable::StepIndex => self.here()?.0.to_string(),
-            Variable::Secret(name) => return Ok(Template::secret(name)),
-            Variable::Custom(key) => {
-                let value = self.pipeline.variables.get(key);
-                let value = value.ok_or_else(|| format!("there is no variable `custom.{key}`"))?;
-                return self.custom(value);
-            }
-            Variable::Env(name) => return self.environment(name, within),
-        };
-        Ok(Template::text(without_nul(&text)))
-    }
-
-    /// The file's own variables refer to facts of the run only.
-    fn custom(&self, value: &str) -> Result<Template, String> {
-        for piece in pieces(value) {
-            if let Piece::Reference(reference) = piece
-                && let Variable::Custom(_) | Variable::Env(_) = parse(&reference)?
-            {
-                return Err(format!("`variables` cannot hold `{}`", reference.name));
-            }
-        }
-        self.resolve(value, &mut Vec::new())
-    }
-
-    fn environment(&self, name: &str, within: &mut Vec<String>) -> Result<Template, String> {
-        let (_, step) = self.here()?;
-        if let Some(value) = self.platform(&step.name).remove(name) {
-            return Ok(value);
-        }
-        let value = step.environment.get(name);
-        let value = value.ok_or_else(|| format!("the environment has no `{name}`"))?;
-        self.own(name, value, within)
-    }
-
-    /// The value of the step's own environment that has this name.
-    fn own(&self, name: &str, value: &str, within: &mut Vec<String>) -> Result<Template, String> {
-        if let Some(resolved) = self.resolved.borrow().get(name) {
-            return Ok(resolved.clone());
-        }
-        if within.iter().any(|outer| outer == name) {
-            return Err(format!("the value of `{name}` holds itself"));
-        }
-        if within.len() >= MOST_NESTED {
-            return Err(format!("`{name}` is one of too many values that hold each other"));
-        }
-        within.push(name.to_owned());
-        let resolved = self.resolve(value, within)?;
-        within.pop();
-        self.resolved.borrow_mut().insert(name.to_owned(), resolved.clone());
-        Ok(resolved)
-    }
-
-    fn here(&self) -> Result<(usize, &Step), String> {
-        self.step.ok_or_else(|| "variables of a step cannot be used outside of steps".to_owned())
-    }
-}
-
-/// Values of the environment that hold each other, in a row.
-const MOST_NESTED: usize = 100;
-
-fn parse(reference: &Reference) -> Result<Variable, String> {
-    if !reference.closed {
-        return Err(format!("the variable `{}` has no closing brace", reference.name));
-    }
-    Variable::parse(&reference.name).map_err(|unknown| unknown.to_string())
-}
-
-/// No environment can hold the character.
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "")
 }

@@ -3,8 +3,10 @@
 use super::check;
 use super::definition::{MrAction, MrTrigger, PushTrigger, Schedule, Triggers, utc};
 use super::diagnostics::{Report, Rule};
-use super::fields::{Fields, choice, one_or_more, text};
+use super::fields::{Fields, at_most, choice, one_or_more, text};
 use super::node::{Node, Value};
+
+const MOST_SCHEDULES: usize = 20;
 
 pub(super) fn triggers(report: &mut Report<'_>, node: &Node, what: &'static str) -> Option<Triggers> {
     if matches!(node.value, Value::Scalar { .. } | Value::List(_)) {
@@ -63,7 +65,10 @@ fn mr(report: &mut Report<'_>, node: &Node, _: &'static str) -> Option<MrTrigger
 
 fn schedules(report: &mut Report<'_>, node: &Node, what: &'static str) -> Option<Vec<Schedule>> {
     match &node.value {
-        Value::List(items) => Some(items.iter().filter_map(|item| schedule(report, item, what)).collect()),
+        Value::List(items) => {
+            let items = at_most(report, node, items, "`schedule`", MOST_SCHEDULES);
+            Some(items.iter().filter_map(|item| schedule(report, item, what)).collect())
+        }
         _ => schedule(report, node, what).map(|schedule| vec![schedule]),
     }
 }

@@ -30,6 +30,9 @@ pub const PLATFORM_VARIABLES: [&str; 10] = [
 pub(super) const RESERVED_PREFIXES: [&str; 6] =
     ["BUILDIT_CUSTOM_", "BUILDIT_GIT_", "BUILDIT_PIPELINE_", "BUILDIT_RUN_", "BUILDIT_SECRET_", "BUILDIT_STEP_"];
 
+/// Bytes of a reference, so that looking for its end costs no more.
+const LONGEST_REFERENCE: usize = 256;
+
 const FIXED: [(&str, Variable); 14] = [
     ("git.sha", Variable::GitSha),
     ("git.short_sha", Variable::GitShortSha),
@@ -168,7 +171,8 @@ pub(super) struct Reference {
 /// The reference that starts at byte `at`, where a `$` stands. `${` with a dotted name is one, as
 /// is every `${{`; what the shell itself understands (`${HOME}`, `${x:-a.b}`) is none.
 pub(super) fn reference_at(text: &str, at: usize) -> Option<Reference> {
-    let line = text[at..].split('\n').next().unwrap_or_default();
+    let end = text.ceil_char_boundary(text.len().min(at + LONGEST_REFERENCE));
+    let line = text[at..end].split('\n').next().unwrap_or_default();
     let (inner, open, close) = match line.strip_prefix("${{") {
         Some(inner) => (inner, "${{", "}}"),
         None => (line.strip_prefix("${")?, "${", "}"),

@@ -206,3 +206,29 @@ fn a_long_chain_of_steps_takes_no_deep_recursion() {
     let last = "    - { name: s490, image: i, commands: [x], depends_on: [s0] }\n";
     assert_eq!(told_quickly(&format!("pipeline:\n  steps:\n{chain}{last}")), [Rule::CircularDependency]);
 }
+
+#[test]
+fn large_files_take_no_quadratic_time() {
+    let entries = |entry: &dyn Fn(usize) -> String, most: usize| (0..most).map(entry).collect::<String>();
+    let environment = |values: &str| format!("pipeline:\n  steps:\n    - environment: {{ {values} }}\n");
+    let files = [
+        // Each value holds the next one and the first.
+        environment(&entries(&|at| format!("V{at}: \"${{env.V{}}}${{env.V0}}\", ", at + 1), 25_000)),
+        environment(&format!("A: \"\\x41{}\"", "${no.x}".repeat(100_000))),
+        format!("pipeline: {{ steps: [&a {{ b: 1 }}, {}] }}", "*a, ".repeat(200_000)),
+        format!("pipeline: {{ on: {{ schedule: [{}] }} }}", "{ cron: 0 0 31 2 *, timezone: X }, ".repeat(29_000)),
+        format!("pipeline: {{ on: {{ push: [{}] }} }}", "'[a-', ".repeat(100_000)),
+        format!("pipeline: {{ on: {{ push: {{ tags: [{}] }} }}, x: 1 }}", "'{a,b}*', ".repeat(100_000)),
+        format!(
+            "pipeline:\n  steps:\n{}",
+            entries(&|at| format!("    - {{ name: s{at}, depends_on: [s{}, s0, x] }}\n", at + 1), 20_000)
+        ),
+        format!("pipeline: {{ {} }}", entries(&|at| format!("k{at}: x, "), 80_000)),
+    ];
+    for (index, file) in files.iter().enumerate() {
+        assert!(file.len() < MOST_BYTES, "{index}");
+        let start = Instant::now();
+        assert!(parse("f", file).is_err(), "{index}");
+        assert!(start.elapsed() < Duration::from_secs(10), "file {index} took {:?}", start.elapsed());
+    }
+}
