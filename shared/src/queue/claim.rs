@@ -269,6 +269,16 @@ impl Claim {
                   and not exists (select from queues where name = $4 and paused_at is not null)
             ),
             -- What follows. The first of queue $4 is inserted already claimed, unless something more urgent waits there.
+            incoming as materialized (
+                select n.*, n.nth = 1 and n.delay_ms = 0 and n.queue = $4 and exists (select from able)
+                       and not exists (select from jobs j where j.queue = n.queue and j.state = 'ready'
+                                       and j.priority > n.priority) as taken
+                from ended, unnest($6::uuid[], $7::text[], $8::text[], $9::jsonb[], $10::int[], $11::smallint[],
+                                   $12::bigint[], $13::text[], $14::uuid[], $15::uuid[], $16::uuid[], $17::uuid[])
+                     with ordinality
+                     as n (id, kind, queue, args, max_attempts, priority, delay_ms, unique_key,
+                           organization_id, project_id, run_id, step_id, nth)
+            ),
             fresh as (
                 insert into jobs (id, kind, queue, args, max_attempts, priority, run_at, unique_key,
                                   organization_id, project_id, run_id, step_id,
@@ -281,16 +291,7 @@ impl Claim {
                        case when u.taken then $5::uuid end,
                        case when u.taken then now() end,
                        case when u.taken then 1 else 0 end
-                from ended, (
-                    select n.*, n.nth = 1 and n.delay_ms = 0 and n.queue = $4 and exists (select from able)
-                           and not exists (select from jobs j where j.queue = n.queue and j.state = 'ready'
-                                           and j.priority > n.priority) as taken
-                    from unnest($6::uuid[], $7::text[], $8::text[], $9::jsonb[], $10::int[], $11::smallint[],
-                                $12::bigint[], $13::text[], $14::uuid[], $15::uuid[], $16::uuid[], $17::uuid[])
-                         with ordinality
-                         as n (id, kind, queue, args, max_attempts, priority, delay_ms, unique_key,
-                               organization_id, project_id, run_id, step_id, nth)
-                ) u
+                from incoming u
                 on conflict (unique_key) where unique_key is not null do nothing
                 returning jobs.*
             ),
