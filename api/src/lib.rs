@@ -1,1 +1,59 @@
-//! `buildit-api`.
+//! The HTTP API. It reads, changes rows and enqueues; it runs nothing itself. It promises:
+//!
+//! - every route asks for a permission, and every question is bound to the caller's organization: a stranger's id is
+//!   answered like one that does not exist;
+//! - every error has one JSON shape with a code that does not change;
+//! - what is long (logs, downloads, archives) is streamed with bounded memory;
+//! - the OpenAPI document at `/api/v1/openapi.json` is made from the handlers that answer.
+
+mod archive;
+mod auth;
+mod error;
+mod extract;
+mod git_ref;
+mod logs;
+mod middleware;
+mod page;
+mod range;
+mod repository;
+mod router;
+mod routes;
+mod state;
+
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use router::{openapi, router};
+pub use state::{App, Config};
+
+/// What running requests have after a shutdown began.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Answers requests on `listener` until `shutdown`; then ends the streams, whose readers go on elsewhere where they
+/// broke off, and waits up to 10 s for the other requests.
+pub async fn serve(listener: TcpListener, config: Config, shutdown: CancellationToken) -> std::io::Result<()> {
+    let app = App::new(config, shutdown.clone());
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let drained = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        }
+    };
+    let server = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::select! {
+        ended = server.into_future() => ended,
+        () = drained => {
+            tracing::warn!("requests were cut off: they did not end within {} s of the shutdown", DRAIN.as_secs());
+            Ok(())
+        }
+    }
+}

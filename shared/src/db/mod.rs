@@ -7,6 +7,9 @@ pub mod artifacts;
 pub mod attempts;
 pub mod cancel;
 pub mod create_run;
+pub mod fleet;
+pub mod fleet_actions;
+pub mod fleet_jobs;
 pub mod log_queries;
 pub mod logs;
 pub mod organizations;
@@ -69,4 +72,18 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
 /// Brings the schema up to date; safe to call from several processes at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
     MIGRATIONS.run(pool).await
+}
+
+/// How many of this program's migrations the database lacks.
+pub async fn pending_migrations(pool: &PgPool) -> Result<usize, sqlx::Error> {
+    let newest = sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations where success")
+        .fetch_one(pool)
+        .await;
+    let newest = match newest {
+        Ok(newest) => newest.unwrap_or(0),
+        // No table: nothing was ever migrated.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(MIGRATIONS.iter().filter(|migration| migration.version > newest).count())
 }

@@ -1,0 +1,208 @@
+//! Following a step's log: chunks while an attempt runs, its object afterwards, then the attempt that comes next.
+//!
+//! Every byte comes once and in order, at the offset where it is stored. A reader subscribes before it reads, so
+//! nothing falls between; it holds a few hundred kilobytes, however long the log is.
+
+mod text;
+
+use std::{collections::VecDeque, time::Duration};
+
+use buildit_shared::{
+    db::{
+        log_queries::{self, LogAttempt},
+        logs,
+    },
+    domain::StepStatus,
+    ids::{AttemptId, RunId, StepId},
+    queue::{Signal, listen::Subscription},
+    storage,
+};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, stream::BoxStream};
+
+use crate::{
+    App,
+    error::{ApiError, Result},
+};
+
+pub(crate) use text::Decoder;
+
+/// Bytes of chunks that are read at once.
+const PIECE: i64 = 256 * 1024;
+/// How long a notification that was lost can delay a reader.
+const POLL: Duration = Duration::from_secs(2);
+
+/// What a reader comes upon.
+pub(crate) enum Piece {
+    /// Bytes of attempt `attempt`, the first of them at `start`.
+    Bytes { attempt: i32, start: u64, bytes: Bytes },
+    /// The step has another attempt; what follows is its log, from its first byte on.
+    Attempt(i32),
+    /// All there is, and it will not become more.
+    End(Option<StepStatus>),
+    /// All there is now.
+    Pause,
+}
+
+/// Where to read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From {
+    /// The attempt to begin with; the last one without it.
+    pub(crate) attempt: Option<i32>,
+    /// Its byte to begin with.
+    pub(crate) offset: u64,
+    /// Whether to go on to later attempts.
+    pub(crate) later_attempts: bool,
+}
+
+/// A reader of one step's log.
+pub(crate) struct Reader {
+    app: App,
+    signals: Subscription,
+    run: RunId,
+    step: StepId,
+    from: From,
+    /// The attempt whose log is read.
+    reading: Option<AttemptId>,
+    object: Option<BoxStream<'static, std::result::Result<Bytes, storage::Error>>>,
+    chunks: VecDeque<(u64, Vec<u8>)>,
+    /// All of the attempt's log was read.
+    drained: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(app: &App, run: RunId, step: StepId, from: From) -> Self {
+        let signals = app.signals.subscribe();
+        Self {
+            app: app.clone(),
+            signals,
+            run,
+            step,
+            from,
+            reading: None,
+            object: None,
+            chunks: VecDeque::new(),
+            drained: false,
+        }
+    }
+
+    /// The next piece of what is stored.
+    pub(crate) async fn read(&mut self) -> Result<Piece> {
+        loop {
+            if let Some(piece) = self.piece().await? {
+                return Ok(piece);
+            }
+            // The state before the chunks: an attempt that had ended by then had all its bytes stored.
+            let Some(state) = log_queries::state(self.app.pool(), self.step, self.from.attempt).await? else {
+                return Ok(Piece::End(None));
+            };
+            let Some(attempt) = state.attempt else {
+                return Ok(if state.step.is_ended() { Piece::End(Some(state.step)) } else { Piece::Pause });
+            };
+            self.from.attempt = Some(attempt.number);
+            self.reading = Some(attempt.id);
+            if !self.drained {
+                self.fill(&attempt).await?;
+                if !self.drained && self.object.is_none() && self.chunks.is_empty() {
+                    return Ok(Piece::Pause);
+                }
+                continue;
+            }
+            if !self.from.later_attempts {
+                return Ok(Piece::End(Some(state.step)));
+            }
+            if attempt.is_followed {
+                self.drained = false;
+                self.from.offset = 0;
+                self.from.attempt = Some(attempt.number + 1);
+                return Ok(Piece::Attempt(attempt.number + 1));
+            }
+            return Ok(if state.step.is_ended() { Piece::End(Some(state.step)) } else { Piece::Pause });
+        }
+    }
+
+    /// The next piece, waiting for it while the step is at work. Breaks off when the process stops.
+    pub(crate) async fn follow(&mut self) -> Result<Piece> {
+        loop {
+            match self.read().await? {
+                Piece::Pause => self.changed().await?,
+                piece => return Ok(piece),
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Piece>> {
+        let attempt = self.from.attempt.unwrap_or(1);
+        if let Some((start, bytes)) = self.chunks.pop_front() {
+            return Ok(self.bytes(attempt, start, bytes.into()));
+        }
+        if let Some(object) = &mut self.object {
+            match object.next().await.transpose()? {
+                Some(bytes) => return Ok(self.bytes(attempt, self.from.offset, bytes)),
+                None => {
+                    self.object = None;
+                    self.drained = true;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts off what the reader has seen, and goes on behind the rest.
+    fn bytes(&mut self, attempt: i32, start: u64, mut bytes: Bytes) -> Option<Piece> {
+        let seen = usize::try_from(self.from.offset.saturating_sub(start)).unwrap_or(usize::MAX);
+        let bytes = bytes.split_off(seen.min(bytes.len()));
+        if bytes.is_empty() {
+            return None;
+        }
+        let start = start.max(self.from.offset);
+        self.from.offset = start + bytes.len() as u64;
+        Some(Piece::Bytes { attempt, start, bytes })
+    }
+
+    /// Opens what holds the next bytes of the attempt, if any are stored.
+    async fn fill(&mut self, attempt: &LogAttempt) -> Result<()> {
+        if let Some(key) = &attempt.object {
+            let size = self.app.storage().size(key).await?;
+            if self.from.offset < size {
+                let object = self.app.storage().stream(key, self.from.offset..size).await?;
+                self.object = Some(Box::pin(object));
+            } else {
+                self.drained = true;
+            }
+            return Ok(());
+        }
+        self.chunks = logs::chunks(self.app.pool(), attempt.id, self.from.offset, PIECE).await?.into();
+        // A chunk that ends where this reader stands says nothing new.
+        self.chunks.retain(|(start, bytes)| start + bytes.len() as u64 > self.from.offset);
+        self.drained = self.chunks.is_empty() && attempt.is_ended();
+        Ok(())
+    }
+
+    /// Waits until the log may have grown.
+    async fn changed(&mut self) -> Result<()> {
+        let poll = tokio::time::sleep(POLL);
+        tokio::pin!(poll);
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => if self.concerns(&signal) { break },
+                () = &mut poll => break,
+                () = self.app.shutdown.cancelled() => {
+                    return Err(ApiError::unavailable("shutting_down", "this process stops; read on at another one"));
+                }
+            }
+        }
+        // What came meanwhile is answered by the same look at the database.
+        while self.signals.next().now_or_never().is_some() {}
+        Ok(())
+    }
+
+    fn concerns(&self, signal: &Signal) -> bool {
+        match signal {
+            Signal::Log(attempt) => self.reading.is_none_or(|reading| reading == *attempt),
+            Signal::Run(run) => *run == self.run,
+            Signal::Resync => true,
+            _ => false,
+        }
+    }
+}

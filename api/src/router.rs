@@ -1,0 +1,74 @@
+//! All routes, and the document that describes them.
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Method, StatusCode, Uri},
+    middleware::from_fn,
+    routing::get,
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{App, error::ApiError, middleware, routes};
+
+/// The longest body of a request, in bytes.
+const BODY_LIMIT: usize = 2 << 20;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "BuildIt", description = "Runs software pipelines for a team that keeps its code in git."),
+    components(schemas(crate::error::ErrorBody)),
+    modifiers(&Security),
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let key = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key, `bi_…`. A route's scope is the permission that the key must have."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key));
+    }
+}
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(routes::all())
+}
+
+/// The OpenAPI document of the routes.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
+/// Everything that answers.
+pub fn router(app: App) -> Router {
+    let (router, document) = documented().split_for_parts();
+    let document = serde_json::to_value(document).unwrap_or_default();
+    router
+        .route("/api/v1/openapi.json", get(move || std::future::ready(axum::Json(document.clone()))))
+        .merge(routes::plain())
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn(middleware::observe))
+        .with_state(app)
+}
+
+async fn no_route(uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("nothing has the address {}", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not answer to {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}

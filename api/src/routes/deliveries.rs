@@ -1,0 +1,99 @@
+//! Pushes, as a repository's hook delivers them.
+
+use axum::{extract::State, http::StatusCode};
+use buildit_shared::{
+    db::{
+        create_run::{self, NewRun},
+        pipelines, run_queries,
+    },
+    domain::RunTrigger,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{
+    projects::{self, ProjectPath},
+    runs::{Started, tell_created},
+};
+use crate::{
+    App,
+    auth::{Allowed, RunTrigger as MayTrigger},
+    error::{ErrorBody, Result},
+    extract::{Json, Path},
+    git_ref::{self, GitRef},
+};
+
+/// One ref that was pushed.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Delivery {
+    /// Made once by the hook and kept until it was accepted: the same one twice makes no second run.
+    delivery: Uuid,
+    /// In full, such as `refs/heads/main`.
+    #[serde(rename = "ref")]
+    git_ref: String,
+    /// The commit it was at before; zeros if it is new.
+    before: String,
+    /// The commit it is at now; zeros if it was deleted.
+    after: String,
+}
+
+/// What a delivery started.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Delivered {
+    /// One for each pipeline of the project; none for a ref that was deleted or is neither a branch nor a tag.
+    runs: Vec<Started>,
+}
+
+/// Deliver a push: each pipeline of the project gets a run, which its filters may skip.
+#[utoipa::path(post, path = "/api/v1/projects/{project}/deliveries", tag = "runs",
+    security(("api_key" = ["run:trigger"])), params(ProjectPath), request_body = Delivery,
+    responses((status = 201, body = Delivered), (status = 200, description = "seen before, or nothing to run", body = Delivered),
+              (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Allowed<MayTrigger>,
+    Path(path): Path<ProjectPath>,
+    Json(push): Json<Delivery>,
+) -> Result<(StatusCode, Json<Delivered>)> {
+    let project = projects::find(&app, &caller, &path.project).await?;
+    let git_ref = GitRef::parse_full(&push.git_ref)?;
+    git_ref::commit("before", &push.before)?;
+    let commit = git_ref::commit("after", &push.after)?;
+    if git_ref::is_zero(&commit) || !git_ref.is_branch_or_tag() {
+        return Ok((StatusCode::OK, Json(Delivered { runs: Vec::new() })));
+    }
+    let delivery = push.delivery.to_string();
+    let mut tx = app.pool().begin().await?;
+    let before = run_queries::of_delivery(&mut *tx, project.id, &delivery).await?;
+    if !before.is_empty() {
+        let runs = before.into_iter().map(|run| Started::of(&app, run.id, run.number, run.status)).collect();
+        return Ok((StatusCode::OK, Json(Delivered { runs })));
+    }
+    let mut created = Vec::new();
+    // In the order of their ids, so that two equal deliveries lock them in the same order.
+    let mut pipelines = pipelines::list(&mut *tx, project.id, None, 1000).await?;
+    pipelines.sort_by_key(|pipeline| pipeline.id);
+    for pipeline in pipelines {
+        let new = NewRun {
+            organization_id: caller.scope().organization,
+            project_id: project.id,
+            pipeline_id: pipeline.id,
+            trigger: RunTrigger::Push,
+            git_ref: git_ref.full.clone(),
+            branch: git_ref.branch.clone(),
+            commit_sha: Some(commit.clone()),
+            delivery: Some(delivery.clone()),
+            created_by: caller.name(),
+        };
+        created.push(create_run::create(&mut tx, &new).await?);
+    }
+    tx.commit().await?;
+    let is_new = created.iter().any(|run| run.new);
+    for run in created.iter().filter(|run| run.new) {
+        tell_created(&app, run.run_id);
+    }
+    let runs = created.iter().map(|run| Started::of(&app, run.run_id, run.number, run.status)).collect();
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(Delivered { runs })))
+}

@@ -1,0 +1,160 @@
+//! API keys.
+
+use axum::{extract::State, http::StatusCode};
+use buildit_shared::{
+    db::api_keys::{self, NewKey},
+    ids::ApiKeyId,
+    permission::Permission,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{projects, run_view::time};
+use crate::{
+    App,
+    auth::{Allowed, OrgAdmin},
+    error::{ApiError, ErrorBody, Result},
+    extract::{Json, Path, Query},
+    page::{Page, PageParams},
+};
+
+/// A key that a program signs in with.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ApiKey {
+    id: Uuid,
+    /// What it is for.
+    name: String,
+    /// Its first characters.
+    prefix: String,
+    permissions: Vec<String>,
+    /// The one project it sees, if it is bound to one.
+    project_id: Option<Uuid>,
+    created_at: Timestamp,
+    /// To the minute.
+    last_used_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+}
+
+/// A key that was just made.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NewApiKey {
+    /// The key itself. It is shown this once and never again.
+    token: String,
+    #[serde(flatten)]
+    key: ApiKey,
+}
+
+impl From<api_keys::ApiKey> for ApiKey {
+    fn from(key: api_keys::ApiKey) -> Self {
+        Self {
+            id: key.id.uuid(),
+            name: key.name,
+            prefix: key.prefix,
+            permissions: key.permissions,
+            project_id: key.project_id.map(|id| id.uuid()),
+            created_at: key.created_at.to_jiff(),
+            last_used_at: time(key.last_used_at),
+            expires_at: time(key.expires_at),
+            revoked_at: time(key.revoked_at),
+        }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateApiKey {
+    /// What it is for.
+    name: String,
+    /// What it may do: `project:read`, `project:write`, `run:trigger`, `org:admin`, `fleet:admin`. Nobody can give
+    /// away more than they have.
+    permissions: Vec<String>,
+    /// A project's id or name, to bind the key to it: it sees nothing else.
+    project: Option<String>,
+    /// From when on it is refused; never without it.
+    expires_at: Option<Timestamp>,
+}
+
+/// A key by its id.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct KeyPath {
+    /// Its id.
+    key: Uuid,
+}
+
+/// Make a key.
+#[utoipa::path(post, path = "/api/v1/api-keys", tag = "api keys", security(("api_key" = ["org:admin"])),
+    request_body = CreateApiKey, responses((status = 201, body = NewApiKey), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Allowed<OrgAdmin>,
+    Json(new): Json<CreateApiKey>,
+) -> Result<(StatusCode, Json<NewApiKey>)> {
+    caller.require_whole_organization()?;
+    if new.name.trim().is_empty() || new.name.chars().count() > 100 || new.name.chars().any(char::is_control) {
+        return Err(ApiError::invalid("name", "say in 1 to 100 characters what the key is for"));
+    }
+    let permissions = permissions(&new.permissions)?;
+    if let Some(more) = permissions.iter().find(|permission| !caller.has(**permission)) {
+        let message = format!("this API key lacks `{}` itself and cannot give it away", more.name());
+        return Err(ApiError::forbidden(message));
+    }
+    let project = match &new.project {
+        Some(project) => Some(projects::find(&app, &caller, project).await?.id),
+        None => None,
+    };
+    let new = NewKey {
+        organization_id: caller.scope().organization,
+        name: new.name.trim(),
+        permissions: &permissions,
+        project_id: project,
+        created_by: None,
+        expires_at: new.expires_at,
+    };
+    let created = api_keys::create(app.pool(), new).await?;
+    Ok((StatusCode::CREATED, Json(NewApiKey { token: created.plain, key: created.key.into() })))
+}
+
+/// The organization's keys, newest first, revoked ones included.
+#[utoipa::path(get, path = "/api/v1/api-keys", tag = "api keys", security(("api_key" = ["org:admin"])),
+    params(PageParams), responses((status = 200, body = Page<ApiKey>), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Allowed<OrgAdmin>,
+    Query(page): Query<PageParams>,
+) -> Result<Json<Page<ApiKey>>> {
+    let found = api_keys::list(app.pool(), caller.scope(), page.after()?, page.fetch()?).await?;
+    Ok(Json(page.page(found, |key| key.id)?))
+}
+
+/// Revoke a key: it is refused from now on.
+#[utoipa::path(delete, path = "/api/v1/api-keys/{key}", tag = "api keys", security(("api_key" = ["org:admin"])),
+    params(KeyPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn revoke(
+    State(app): State<App>,
+    caller: Allowed<OrgAdmin>,
+    Path(path): Path<KeyPath>,
+) -> Result<StatusCode> {
+    caller.require_whole_organization()?;
+    if api_keys::revoke(app.pool(), caller.scope(), ApiKeyId::from(path.key)).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::not_found("API key", path.key))
+    }
+}
+
+fn permissions(names: &[String]) -> Result<Vec<Permission>> {
+    if names.is_empty() {
+        return Err(ApiError::invalid("permissions", "a key without any permission could do nothing"));
+    }
+    let known = |name: &String| {
+        Permission::parse(name).ok_or_else(|| {
+            let all = Permission::ALL.map(|permission| permission.name()).join("`, `");
+            ApiError::invalid("permissions", format!("there is no permission {name:?}; there are `{all}`"))
+        })
+    };
+    names.iter().map(known).collect()
+}

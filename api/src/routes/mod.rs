@@ -1,0 +1,66 @@
+//! The routes, a file for each thing they are about.
+
+mod artifacts;
+mod deliveries;
+mod fleet;
+mod fleet_jobs;
+mod health;
+mod keys;
+mod logs;
+pub(crate) mod metrics;
+mod objects;
+mod older;
+mod pipelines;
+mod projects;
+mod run_view;
+mod runs;
+mod validate;
+
+use axum::{Router, routing::get};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::App;
+
+/// The routes that the OpenAPI document describes.
+pub(crate) fn all() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(projects::create, projects::list))
+        .routes(routes!(projects::read, projects::update, projects::delete))
+        .routes(routes!(pipelines::create, pipelines::list))
+        .routes(routes!(pipelines::read, pipelines::update, pipelines::delete))
+        .routes(routes!(runs::create, runs::list))
+        .routes(routes!(runs::list_all))
+        .routes(routes!(runs::read))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::retry))
+        .routes(routes!(runs::rerun))
+        .routes(routes!(logs::read))
+        .routes(routes!(artifacts::list))
+        .routes(routes!(artifacts::files))
+        .routes(routes!(artifacts::file))
+        .routes(routes!(artifacts::archive))
+        .routes(routes!(deliveries::create))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(validate::validate))
+        .routes(routes!(fleet_jobs::list))
+        .routes(routes!(fleet_jobs::bulk))
+        .routes(routes!(fleet_jobs::read))
+        .routes(routes!(fleet_jobs::retry))
+        .routes(routes!(fleet_jobs::discard))
+        .routes(routes!(fleet_jobs::cancel))
+        .routes(routes!(fleet::queues))
+        .routes(routes!(fleet::pause))
+        .routes(routes!(fleet::resume))
+        .routes(routes!(fleet::workers))
+        .merge(older::routes())
+}
+
+/// Those that machines ask: no key, not in the document.
+pub(crate) fn plain() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/objects/{*key}", get(objects::download))
+}

@@ -1,0 +1,123 @@
+//! Downloads of stored objects by signed links. Whoever has the link needs no key.
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use buildit_shared::storage::InvalidLink;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use crate::{
+    App,
+    error::{ApiError, Result},
+    extract::{Path, Query},
+    range::{self, Wanted},
+};
+
+/// How long a link is good for. A download that began in time goes on.
+const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
+
+#[derive(Deserialize)]
+pub(crate) struct Link {
+    #[serde(default)]
+    expires: i64,
+    #[serde(default)]
+    signature: String,
+    filename: Option<String>,
+}
+
+/// An address of an object that is good for a while.
+pub(crate) fn link(app: &App, key: &str, filename: Option<&str>) -> Result<String> {
+    Ok(app.storage().link(key, Timestamp::now() + LIFETIME, filename)?.into())
+}
+
+/// `GET /objects/{key}?expires=…&signature=…`
+pub(crate) async fn download(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    Query(link): Query<Link>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let filename = link.filename.as_deref();
+    app.storage().check_link(&key, link.expires, filename, &link.signature, Timestamp::now()).map_err(|error| {
+        let code = match error {
+            InvalidLink::Expired => "link_expired",
+            InvalidLink::Forged => "link_invalid",
+        };
+        ApiError::new(StatusCode::FORBIDDEN, code, error.to_string())
+    })?;
+    let size = app.storage().size(&key).await?;
+    let (status, part) = match Wanted::of(&headers, size) {
+        Wanted::Whole => (StatusCode::OK, 0..size),
+        Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+        Wanted::Nothing => return Ok(range::unsatisfiable(size)),
+    };
+    let content_range = format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1));
+    let length = part.end - part.start;
+    let body = Body::from_stream(app.storage().stream(&key, part).await?);
+    let mut response = (
+        status,
+        [
+            (header::CONTENT_TYPE, content_type(filename.unwrap_or(&key))),
+            (header::CONTENT_LENGTH, length.to_string()),
+            (header::CONTENT_DISPOSITION, disposition(filename)),
+            (header::ACCEPT_RANGES, "bytes".into()),
+            // What a step wrote is not ours: nothing in it may act in this origin's name.
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
+            (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".into()),
+            (header::CACHE_CONTROL, "private, max-age=900".into()),
+        ],
+        body,
+    )
+        .into_response();
+    if status == StatusCode::PARTIAL_CONTENT {
+        response.headers_mut().insert(header::CONTENT_RANGE, range::value(content_range)?);
+    }
+    Ok(response)
+}
+
+fn content_type(name: &str) -> String {
+    let guess = mime_guess::from_path(name).first_or_octet_stream();
+    if guess.type_() == "text" { format!("{guess}; charset=utf-8") } else { guess.to_string() }
+}
+
+/// The name in both of the forms that RFC 6266 asks for.
+pub(crate) fn disposition(filename: Option<&str>) -> String {
+    let Some(name) = filename else { return "inline".into() };
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' })
+        .collect();
+    let encoded: String = name
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_header() {
+        assert_eq!(disposition(None), "inline");
+        assert_eq!(disposition(Some("a b.txt")), "attachment; filename=\"a b.txt\"; filename*=UTF-8''a%20b.txt");
+        assert_eq!(
+            disposition(Some("ä\"\r\n;x")),
+            "attachment; filename=\"____;x\"; filename*=UTF-8''%C3%A4%22%0D%0A%3Bx"
+        );
+    }
+
+    #[test]
+    fn logs_are_shown_as_text() {
+        assert_eq!(content_type("logs/pipelines/1/test.log"), "text/plain; charset=utf-8");
+        assert_eq!(content_type("artifact"), "application/octet-stream");
+    }
+}

@@ -1,0 +1,317 @@
+//! Runs: start, list, read, cancel, retry, repeat.
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use buildit_shared::{
+    db::{
+        cancel::{self, Cancelled},
+        create_run::{self, Created, NewRun},
+        pipelines,
+        projects::{self as project_rows, DEFAULT_PIPELINE},
+        retry::{self, Retried},
+        run_queries::{self, Filter},
+        step_queries,
+    },
+    domain::{RunStatus, RunTrigger},
+    ids::{PipelineId, RunId},
+    jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts},
+    queue::Signal,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    projects::{self, ProjectPath},
+    run_view::{self, Run, RunWithSteps},
+};
+use crate::{
+    App,
+    auth::{Allowed, Caller, ProjectRead, ProjectWrite, RunTrigger as MayTrigger},
+    error::{ApiError, ErrorBody, Result},
+    extract::{Json, Path, Query},
+    git_ref::{self, GitRef},
+    page::{Page, PageParams},
+};
+
+/// What to run.
+#[derive(Default, Deserialize, ToSchema)]
+pub(crate) struct StartRun {
+    /// A branch, a full ref (`refs/tags/v1`) or a commit's SHA; the project's default branch without it. The older
+    /// shapes call it `git_ref` or `branch`.
+    #[serde(rename = "ref", alias = "git_ref", alias = "branch")]
+    pub(crate) git_ref: Option<String>,
+    /// The commit, where the ref may have moved on.
+    #[serde(alias = "commit_sha")]
+    pub(crate) commit: Option<String>,
+    /// A pipeline's id or name; the one called `default`, or the only one, without it.
+    pub(crate) pipeline: Option<String>,
+}
+
+/// A run that was started.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Started {
+    id: Uuid,
+    /// Within its pipeline.
+    number: i32,
+    /// `pending`, unless it was started before.
+    #[schema(value_type = String)]
+    status: RunStatus,
+    /// Where it is.
+    url: String,
+}
+
+impl Started {
+    pub(crate) fn of(app: &App, id: RunId, number: i32, status: RunStatus) -> Self {
+        Self { id: id.uuid(), number, status, url: run_view::url(app, id) }
+    }
+}
+
+/// Which runs to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RunFilter {
+    /// One state or several, separated by commas.
+    status: Option<String>,
+    /// A full ref or a branch.
+    #[serde(rename = "ref")]
+    #[param(rename = "ref")]
+    git_ref: Option<String>,
+    /// `push`, `mr`, `schedule`, `api` or `manual`.
+    trigger: Option<String>,
+    /// A pipeline's id.
+    pipeline: Option<Uuid>,
+}
+
+/// A run by its id.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct RunPath {
+    /// Its id.
+    pub(crate) run: Uuid,
+}
+
+/// The run, if this caller can see it.
+pub(crate) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<run_queries::Run> {
+    run_queries::find(app.pool(), caller.scope(), RunId::from(id)).await?.ok_or_else(|| ApiError::not_found("run", id))
+}
+
+/// Start a run.
+#[utoipa::path(post, path = "/api/v1/projects/{project}/runs", tag = "runs",
+    security(("api_key" = ["run:trigger"])), params(ProjectPath), request_body = StartRun,
+    responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Allowed<MayTrigger>,
+    Path(path): Path<ProjectPath>,
+    Json(start): Json<StartRun>,
+) -> Result<impl IntoResponse> {
+    let project = projects::find(&app, &caller, &path.project).await?;
+    let pipeline = choose_pipeline(&app, &project, start.pipeline.as_deref()).await?;
+    started(&app, start_run(&app, &caller, &project, pipeline, &start).await?)
+}
+
+/// Enqueues a run and tells the workers.
+pub(crate) async fn start_run(
+    app: &App,
+    caller: &Caller,
+    project: &project_rows::Project,
+    pipeline: PipelineId,
+    start: &StartRun,
+) -> Result<Created> {
+    let git_ref = GitRef::parse(start.git_ref.as_deref().unwrap_or(&project.default_branch))?;
+    let commit = start.commit.as_deref().map(|commit| git_ref::commit("commit", commit)).transpose()?;
+    let new = NewRun {
+        organization_id: caller.scope().organization,
+        project_id: project.id,
+        pipeline_id: pipeline,
+        trigger: RunTrigger::Api,
+        git_ref: git_ref.full,
+        branch: git_ref.branch,
+        commit_sha: commit.or(git_ref.commit),
+        delivery: None,
+        created_by: caller.name(),
+    };
+    let mut tx = app.pool().begin().await?;
+    let created = create_run::create(&mut tx, &new).await?;
+    tx.commit().await?;
+    tell_created(app, created.run_id);
+    Ok(created)
+}
+
+/// The answer to a run that was started.
+pub(crate) fn started(app: &App, created: Created) -> Result<impl IntoResponse + use<>> {
+    let started = Started::of(app, created.run_id, created.number, created.status);
+    Ok((StatusCode::CREATED, [(header::LOCATION, started.url.clone())], Json(started)))
+}
+
+/// Tells workers and readers of a new run; after the commit.
+pub(crate) fn tell_created(app: &App, run: RunId) {
+    app.notifier.jobs(RunPipeline::QUEUE);
+    app.notifier.send(Signal::Run(run));
+}
+
+async fn choose_pipeline(app: &App, project: &project_rows::Project, wish: Option<&str>) -> Result<PipelineId> {
+    let pipelines = pipelines::list(app.pool(), project.id, None, 1000).await?;
+    let chosen = match wish {
+        Some(wish) => {
+            let id = Uuid::parse_str(wish).ok().map(PipelineId::from);
+            pipelines.iter().find(|pipeline| Some(pipeline.id) == id || pipeline.name == wish)
+        }
+        None if pipelines.len() == 1 => pipelines.first(),
+        None => pipelines.iter().find(|pipeline| pipeline.name == DEFAULT_PIPELINE),
+    };
+    chosen.map(|pipeline| pipeline.id).ok_or_else(|| match wish {
+        Some(wish) => ApiError::invalid("pipeline", format!("this project has no pipeline {wish:?}")),
+        None => ApiError::invalid("pipeline", "this project has no pipeline `default`: name the one to run"),
+    })
+}
+
+/// A project's runs, newest first.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/runs", tag = "runs",
+    security(("api_key" = ["project:read"])), params(ProjectPath, RunFilter, PageParams),
+    responses((status = 200, body = Page<Run>), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Allowed<ProjectRead>,
+    Path(path): Path<ProjectPath>,
+    Query(filter): Query<RunFilter>,
+    Query(page): Query<PageParams>,
+) -> Result<Json<Page<Run>>> {
+    let project = projects::find(&app, &caller, &path.project).await?;
+    let filter = Filter { project: Some(project.id), ..filter.parse()? };
+    Ok(Json(list_runs(&app, &caller, &filter, &page).await?))
+}
+
+/// All runs of the organization, newest first.
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs",
+    security(("api_key" = ["project:read"])), params(RunFilter, PageParams),
+    responses((status = 200, body = Page<Run>), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn list_all(
+    State(app): State<App>,
+    caller: Allowed<ProjectRead>,
+    Query(filter): Query<RunFilter>,
+    Query(page): Query<PageParams>,
+) -> Result<Json<Page<Run>>> {
+    Ok(Json(list_runs(&app, &caller, &filter.parse()?, &page).await?))
+}
+
+pub(crate) async fn list_runs(app: &App, caller: &Caller, filter: &Filter, page: &PageParams) -> Result<Page<Run>> {
+    let found = run_queries::list(app.pool(), caller.scope(), filter, page.after()?, page.fetch()?).await?;
+    page.page_with(found, |run| run.id, |run| Run::of(app, run))
+}
+
+impl RunFilter {
+    pub(crate) fn parse(self) -> Result<Filter> {
+        let status = self.status.as_deref().unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        Ok(Filter {
+            project: None,
+            pipeline: self.pipeline.map(PipelineId::from),
+            status: status.map(|name| named("status", name)).collect::<Result<_>>()?,
+            git_ref: self.git_ref,
+            trigger: self.trigger.as_deref().map(|name| named("trigger", name)).transpose()?,
+        })
+    }
+}
+
+/// The value of a named set, such as a status, that has this name.
+pub(crate) fn named<T: serde::de::DeserializeOwned>(field: &str, name: &str) -> Result<T> {
+    serde_json::from_value(name.into()).map_err(|error| ApiError::invalid(field, error.to_string()))
+}
+
+/// One run with its steps and their attempts.
+#[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs",
+    security(("api_key" = ["project:read"])), params(RunPath),
+    responses((status = 200, body = RunWithSteps), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn read(
+    State(app): State<App>,
+    caller: Allowed<ProjectRead>,
+    Path(path): Path<RunPath>,
+) -> Result<Json<RunWithSteps>> {
+    Ok(Json(read_run(&app, &caller, path.run).await?))
+}
+
+pub(crate) async fn read_run(app: &App, caller: &Caller, id: Uuid) -> Result<RunWithSteps> {
+    let run = find(app, caller, id).await?;
+    let steps = step_queries::steps(app.pool(), run.id).await?;
+    let attempts = step_queries::attempts(app.pool(), run.id).await?;
+    Ok(RunWithSteps::of(app, run, steps, attempts))
+}
+
+/// Ask for the end of a run. It has ended once its status says so.
+#[utoipa::path(post, path = "/api/v1/runs/{run}/cancel", tag = "runs",
+    security(("api_key" = ["project:write"])), params(RunPath),
+    responses((status = 202, body = RunWithSteps), (status = 409, description = "it has ended already", body = ErrorBody),
+              (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: Allowed<ProjectWrite>,
+    Path(path): Path<RunPath>,
+) -> Result<(StatusCode, Json<RunWithSteps>)> {
+    let run = find(&app, &caller, path.run).await?;
+    let mut tx = app.pool().begin().await?;
+    match cancel::cancel_run(&mut tx, caller.scope().organization, run.id, &caller.name()).await? {
+        Cancelled::Requested(jobs) => {
+            tx.commit().await?;
+            for job in jobs {
+                app.notifier.send(Signal::Cancel(job));
+            }
+            app.notifier.jobs(RunStep::QUEUE);
+            app.notifier.jobs(UploadArtifacts::QUEUE);
+            app.notifier.send(Signal::Run(run.id));
+            Ok((StatusCode::ACCEPTED, Json(read_run(&app, &caller, path.run).await?)))
+        }
+        Cancelled::AlreadyEnded => Err(ApiError::conflict("run_ended", "this run has ended already")),
+        Cancelled::NotFound => Err(ApiError::not_found("run", path.run)),
+    }
+}
+
+/// Run again what did not succeed, in the same run.
+#[utoipa::path(post, path = "/api/v1/runs/{run}/retry", tag = "runs",
+    security(("api_key" = ["project:write"])), params(RunPath),
+    responses((status = 202, body = RunWithSteps),
+              (status = 409, description = "it has not ended, or nothing in it failed", body = ErrorBody),
+              (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn retry(
+    State(app): State<App>,
+    caller: Allowed<ProjectWrite>,
+    Path(path): Path<RunPath>,
+) -> Result<(StatusCode, Json<RunWithSteps>)> {
+    let run = find(&app, &caller, path.run).await?;
+    let mut tx = app.pool().begin().await?;
+    match retry::retry_run(&mut tx, caller.scope().organization, run.id).await? {
+        Retried::Started => {
+            tx.commit().await?;
+            app.notifier.jobs(RunStep::QUEUE);
+            tell_created(&app, run.id);
+            Ok((StatusCode::ACCEPTED, Json(read_run(&app, &caller, path.run).await?)))
+        }
+        Retried::NothingToRetry => Err(ApiError::conflict(
+            "nothing_to_retry",
+            "this run has not ended, or nothing in it failed; `rerun` starts a new run at the same commit",
+        )),
+        Retried::NotFound => Err(ApiError::not_found("run", path.run)),
+    }
+}
+
+/// Start a new run at the same commit.
+#[utoipa::path(post, path = "/api/v1/runs/{run}/rerun", tag = "runs",
+    security(("api_key" = ["project:write"])), params(RunPath),
+    responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn rerun(
+    State(app): State<App>,
+    caller: Allowed<ProjectWrite>,
+    Path(path): Path<RunPath>,
+) -> Result<impl IntoResponse> {
+    let run = find(&app, &caller, path.run).await?;
+    let mut tx = app.pool().begin().await?;
+    let created = retry::rerun(&mut tx, caller.scope().organization, run.id, &caller.name())
+        .await?
+        .ok_or_else(|| ApiError::not_found("run", path.run))?;
+    tx.commit().await?;
+    tell_created(&app, created.run_id);
+    started(&app, created)
+}

@@ -1,0 +1,76 @@
+//! What all handlers share.
+
+use std::{ops::Deref, path::PathBuf, sync::Arc};
+
+use buildit_shared::{
+    queue::{Notifier, Signals},
+    storage::Storage,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::routes::metrics::Cache;
+
+/// What the API needs to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Connections for requests; see [`buildit_shared::db::Use::Api`].
+    pub pool: PgPool,
+    /// The same database, for a connection of its own that listens for notifications.
+    pub database_url: String,
+    /// Logs and artifacts.
+    pub storage: Storage,
+    /// The address people and programs reach this API at.
+    pub public_url: Url,
+    /// Folders below which a project's repository may be a path; none means no paths at all.
+    pub repository_roots: Vec<PathBuf>,
+    /// Where this process's metrics are, for `/metrics`; without it only what the database knows is shown.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// The state of the API; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Inner>);
+
+/// What is behind an [`App`].
+#[derive(Debug)]
+pub struct Inner {
+    pub(crate) config: Config,
+    pub(crate) notifier: Notifier,
+    pub(crate) signals: Signals,
+    /// Ends streams, which would hold up the end of the process.
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) fleet_metrics: Cache,
+}
+
+impl App {
+    /// Begins to listen for notifications.
+    pub fn new(config: Config, shutdown: CancellationToken) -> Self {
+        let notifier = Notifier::new(config.pool.clone());
+        let signals = Signals::listen(&config.database_url);
+        Self(Arc::new(Inner { config, notifier, signals, shutdown, fleet_metrics: Cache::default() }))
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.config.pool
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.config.storage
+    }
+
+    /// The full address of a path of this API.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.config.public_url.as_str().trim_end_matches('/'))
+    }
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
