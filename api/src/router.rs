@@ -40,18 +40,23 @@ impl Modify for Security {
     }
 }
 
-fn documented() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi()).merge(routes::all())
+fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
+    let (router, mut document) =
+        OpenApiRouter::with_openapi(Document::openapi()).merge(routes::all()).split_for_parts();
+    // A parameter that takes slashes has a star in the router's language, and none in the document's.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    (router, document)
 }
 
 /// The OpenAPI document of the routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    documented().1
 }
 
 /// Everything that answers.
 pub fn router(app: App) -> Router {
-    let (router, document) = documented().split_for_parts();
+    let (router, document) = documented();
     let document = serde_json::to_value(document).unwrap_or_default();
     router
         .route("/api/v1/openapi.json", get(move || std::future::ready(axum::Json(document.clone()))))

@@ -1,1 +1,4 @@
-//! `buildit-tests`.
+//! What the tests of the whole system share.
+
+pub mod api;
+pub mod database;

@@ -1,7 +1,11 @@
 //! The run routes at their older addresses, from the same handlers. Below `/api/projects/{project}/pipelines` a run is
 //! called a pipeline and its ref `git_ref`.
 
-use axum::{extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
 use buildit_shared::{
     db::{projects as project_rows, run_queries::Filter},
     ids::PipelineId,
@@ -12,6 +16,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
+    artifacts::{self, Artifact},
+    logs::{self, LogParams, StepPath},
     pipelines::{self, PipelinePath},
     projects::{self, ProjectPath},
     run_view::{Run, RunWithSteps},
@@ -32,6 +38,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(cancel))
         .routes(routes!(retry))
         .routes(routes!(rerun))
+        .routes(routes!(logs))
+        .routes(routes!(artifacts))
         .routes(routes!(create_of_pipeline, list_of_pipeline))
 }
 
@@ -166,6 +174,49 @@ async fn rerun(
 ) -> Result<impl IntoResponse> {
     let path = path.run(&app, &caller).await?;
     runs::rerun(State(app), caller, path).await
+}
+
+/// A step of a run of a project.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OlderStepPath {
+    /// The project's id or name.
+    project: String,
+    /// The run's id.
+    run: Uuid,
+    /// The step's id or name.
+    step: String,
+}
+
+/// A step's log.
+#[utoipa::path(get, path = "/api/projects/{project}/pipelines/{run}/steps/{step}/logs", tag = "older",
+    security(("api_key" = ["project:read"])), params(OlderStepPath, LogParams),
+    responses((status = 200, content_type = "text/event-stream", body = String),
+              (status = 307, description = "to the stored log"), (status = "4XX", body = ErrorBody)))]
+async fn logs(
+    State(app): State<App>,
+    caller: Allowed<ProjectRead>,
+    Path(path): Path<OlderStepPath>,
+    params: Query<LogParams>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let older = OlderPath { project: path.project, run: path.run };
+    let Path(RunPath { run }) = older.run(&app, &caller).await?;
+    logs::read(State(app), caller, Path(StepPath { run, step: path.step }), params, headers).await
+}
+
+/// A run's artifacts, by name.
+#[utoipa::path(get, path = "/api/projects/{project}/pipelines/{run}/artifacts", tag = "older",
+    security(("api_key" = ["project:read"])), params(OlderPath, PageParams),
+    responses((status = 200, body = Page<Artifact>), (status = "4XX", body = ErrorBody)))]
+async fn artifacts(
+    State(app): State<App>,
+    caller: Allowed<ProjectRead>,
+    Path(path): Path<OlderPath>,
+    page: Query<PageParams>,
+) -> Result<Json<Page<Artifact>>> {
+    let path = path.run(&app, &caller).await?;
+    artifacts::list(State(app), caller, path, page).await
 }
 
 /// Start a run of this pipeline.

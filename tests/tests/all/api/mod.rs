@@ -1,0 +1,10 @@
+//! The HTTP API against a real database.
+
+mod artifacts;
+mod basics;
+mod borders;
+mod fleet;
+mod keys;
+mod logs;
+mod projects;
+mod runs;

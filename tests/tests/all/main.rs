@@ -1,0 +1,6 @@
+//! The tests of the whole system, in one program: each one more would link everything again.
+
+// A test's helpers fail like the test itself; clippy's own exception covers only the functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
+mod api;
