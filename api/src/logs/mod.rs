@@ -124,10 +124,13 @@ impl Reader {
     /// The next piece, waiting for it while the step is at work. Breaks off when the process stops.
     pub(crate) async fn follow(&mut self) -> Result<Piece> {
         loop {
-            match self.read().await? {
-                Piece::Pause => self.changed().await?,
-                piece => return Ok(piece),
+            match self.read().await {
+                Ok(Piece::Pause) => {}
+                // A restart of the database is a pause for readers too.
+                Err(error) if error.is_passing() => tracing::debug!(%error, "a log's reader waits"),
+                read => return read,
             }
+            self.changed().await?;
         }
     }
 

@@ -268,6 +268,25 @@ async fn a_shutdown_breaks_streams_off_so_that_nobody_takes_them_for_ended() {
 }
 
 #[tokio::test]
+async fn connections_that_break_are_a_pause_for_readers() {
+    let api = Api::start().await;
+    let at = running(&api).await;
+    api.append(at.attempt, b"one\n").await;
+    let mut events = Events::of(&api, at, None).await;
+    events.next().await.unwrap();
+    // All but the one that says so; the pool tests a connection before it hands it out.
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .execute(&api.database.pool)
+    .await
+    .unwrap();
+    api.append(at.attempt, b"two\n").await;
+    assert_eq!(events.next().await.unwrap().data, json!({ "offset": 4, "text": "two\n" }));
+}
+
+#[tokio::test]
 async fn a_log_of_many_chunks_comes_whole_and_in_order() {
     let api = Api::start().await;
     let at = running(&api).await;
