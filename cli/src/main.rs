@@ -1,3 +1,16 @@
 //! `buildit`: the one program to install.
 
-fn main() {}
+use std::process::ExitCode;
+
+use buildit::Arguments;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match buildit::run(Arguments::parse()) {
+        Ok(exit) => exit.into(),
+        Err(problem) => {
+            eprintln!("buildit: {:#}", problem.error);
+            problem.exit.into()
+        }
+    }
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Greets with the word that it is given.
+echo "$1 from BuildIt!"
