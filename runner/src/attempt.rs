@@ -57,30 +57,19 @@ pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let folder = layout.attempt(attempt_id);
     let mut lock = take_lock(&folder)?;
-    descendants::adopt_orphans()
-        .map_err(|error| folder_error("children cannot be adopted")(error.into()))?;
+    descendants::adopt_orphans().map_err(|error| folder_error("children cannot be adopted")(error.into()))?;
     let mut watch = Watch::new(&folder).map_err(folder_error("cannot watch for a stop"))?;
     let spec = read_spec(&folder, attempt_id)?;
-    writeln!(
-        lock,
-        "{}\n{}",
-        std::process::id(),
-        boot_id().unwrap_or_default()
-    )
-    .map_err(folder_error("the lock cannot be written"))?;
-    if !layout
-        .begin(attempt_id)
-        .map_err(folder_error("the marker cannot be made"))?
-    {
+    writeln!(lock, "{}\n{}", std::process::id(), boot_id().unwrap_or_default())
+        .map_err(folder_error("the lock cannot be written"))?;
+    if !layout.begin(attempt_id).map_err(folder_error("the marker cannot be made"))? {
         return Err(AttemptError::BegunBefore);
     }
     fs::remove_file(folder.spec()).map_err(folder_error("the spec cannot be removed"))?;
     let report = carry_out(&spec, &folder, &mut watch, started_at_ms)?;
-    let text = serde_json::to_vec(&report)
-        .map_err(|error| folder_error("the report cannot be written")(error.into()))?;
-    folder
-        .write_whole(&folder.result(), &text)
-        .map_err(folder_error("the report cannot be written"))
+    let text =
+        serde_json::to_vec(&report).map_err(|error| folder_error("the report cannot be written")(error.into()))?;
+    folder.write_whole(&folder.result(), &text).map_err(folder_error("the report cannot be written"))
 }
 
 fn carry_out(
@@ -148,12 +137,7 @@ impl Ran {
     }
 }
 
-fn prepare_and_run(
-    spec: &AttemptSpec,
-    folder: &AttemptFolder,
-    log: &mut Log,
-    watch: &mut Watch,
-) -> Ran {
+fn prepare_and_run(spec: &AttemptSpec, folder: &AttemptFolder, log: &mut Log, watch: &mut Watch) -> Ran {
     if watch.stop().is_some() {
         return Ran::nothing(Outcome::Stopped);
     }
@@ -170,11 +154,7 @@ fn prepare_and_run(
         Ok(ended) => ended,
         Err(message) => return Ran::setup_failed(message),
     };
-    let mut ran = Ran {
-        first_command_at_ms,
-        notes: ended.notes,
-        ..Ran::nothing(ended.outcome)
-    };
+    let mut ran = Ran { first_command_at_ms, notes: ended.notes, ..Ran::nothing(ended.outcome) };
     ran.failed_command = ended.failed_command;
     ran.stage(spec, folder, &workspace, watch);
     ran
@@ -182,13 +162,7 @@ fn prepare_and_run(
 
 impl Ran {
     /// Packs, and takes a success back if its outputs cannot be handed on.
-    fn stage(
-        &mut self,
-        spec: &AttemptSpec,
-        folder: &AttemptFolder,
-        workspace: &Path,
-        watch: &mut Watch,
-    ) {
+    fn stage(&mut self, spec: &AttemptSpec, folder: &AttemptFolder, workspace: &Path, watch: &mut Watch) {
         if self.outcome != Outcome::Stopped {
             self.staged = stage(spec, folder, workspace, self.outcome.is_success(), watch);
         }
@@ -208,11 +182,7 @@ impl Ran {
 /// becomes `/dev/null`.
 fn take_lock(folder: &AttemptFolder) -> Result<File, AttemptError> {
     let error = folder_error("the lock cannot be taken");
-    let stdin = io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .map(File::from)
-        .map_err(&error)?;
+    let stdin = io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(&error)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -221,10 +191,7 @@ fn take_lock(folder: &AttemptFolder) -> Result<File, AttemptError> {
         .mode(0o600)
         .open(folder.lock())
         .map_err(&error)?;
-    let (given, own) = (
-        stdin.metadata().map_err(&error)?,
-        file.metadata().map_err(&error)?,
-    );
+    let (given, own) = (stdin.metadata().map_err(&error)?, file.metadata().map_err(&error)?);
     let lock = match (given.dev(), given.ino()) == (own.dev(), own.ino()) {
         true => stdin,
         false => file,
@@ -244,26 +211,17 @@ fn read_spec(folder: &AttemptFolder, attempt_id: &str) -> Result<AttemptSpec, At
     File::open(folder.spec())
         .and_then(|mut file| file.read_to_end(&mut text))
         .map_err(folder_error("the spec cannot be read"))?;
-    let spec: AttemptSpec =
-        serde_json::from_slice(&text).map_err(|error| AttemptError::Spec(error.to_string()))?;
+    let spec: AttemptSpec = serde_json::from_slice(&text).map_err(|error| AttemptError::Spec(error.to_string()))?;
     if spec.version != SPEC_VERSION {
-        return Err(AttemptError::Spec(format!(
-            "version {} is not known",
-            spec.version
-        )));
+        return Err(AttemptError::Spec(format!("version {} is not known", spec.version)));
     }
     if spec.attempt_id != attempt_id {
-        return Err(AttemptError::Spec(format!(
-            "it is for attempt {}",
-            spec.attempt_id
-        )));
+        return Err(AttemptError::Spec(format!("it is for attempt {}", spec.attempt_id)));
     }
     Ok(spec)
 }
 
 fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -53,9 +53,7 @@ impl Layout {
 
     /// One attempt's folder.
     pub fn attempt(&self, attempt_id: &str) -> AttemptFolder {
-        AttemptFolder {
-            path: self.attempts().join(attempt_id),
-        }
+        AttemptFolder { path: self.attempts().join(attempt_id) }
     }
 
     /// One attempt's marker.
@@ -80,11 +78,7 @@ impl Layout {
     /// Takes the attempt's one-time marker and makes it durable. `false`: somebody has it already,
     /// and the attempt must not run (again).
     pub fn begin(&self, attempt_id: &str) -> io::Result<bool> {
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(self.marker(attempt_id));
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.marker(attempt_id));
         match made {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -104,9 +98,7 @@ impl Layout {
 pub fn is_attempt_id(attempt_id: &str) -> bool {
     !attempt_id.is_empty()
         && attempt_id.len() <= 64
-        && attempt_id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && attempt_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// One attempt's folder.
@@ -160,12 +152,7 @@ impl AttemptFolder {
         let mut name = target.as_os_str().to_owned();
         name.push(format!(".{}.{write}", std::process::id()));
         let temporary = PathBuf::from(name);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         drop(file);
         std::fs::rename(&temporary, target)
@@ -174,7 +161,5 @@ impl AttemptFolder {
 
 /// The id of this boot of the machine.
 pub fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

@@ -34,16 +34,7 @@ pub(crate) struct LogSummary {
 impl Log {
     /// A log in `file`, which is empty, of at most `limit` bytes and the marker that says so.
     pub(crate) fn new(file: File, masker: Masker, limit: u64) -> Log {
-        Log {
-            file,
-            masker,
-            hash: Sha256::new(),
-            masked: Vec::new(),
-            len: 0,
-            limit,
-            dropped: 0,
-            failure: None,
-        }
+        Log { file, masker, hash: Sha256::new(), masked: Vec::new(), len: 0, limit, dropped: 0, failure: None }
     }
 
     /// Takes in what the step printed. Never fails: a step is not held up by its log.
@@ -67,22 +58,16 @@ impl Log {
             self.append(&rest);
         }
         let note = match &self.failure {
-            Some(error) => Some(format!(
-                "The log could not be written ({error}); {} bytes of it are missing.",
-                self.dropped
-            )),
+            Some(error) => {
+                Some(format!("The log could not be written ({error}); {} bytes of it are missing.", self.dropped))
+            }
             None if self.dropped > 0 => Some(format!(
                 "The log is longer than its limit of {} bytes; the last {} bytes are missing.",
                 self.limit, self.dropped
             )),
             None => None,
         };
-        LogSummary {
-            len: self.len,
-            sha256: hex::encode(self.hash.finalize()),
-            truncated: self.dropped > 0,
-            note,
-        }
+        LogSummary { len: self.len, sha256: hex::encode(self.hash.finalize()), truncated: self.dropped > 0, note }
     }
 
     fn is_closed(&self) -> bool {
@@ -95,10 +80,8 @@ impl Log {
         let written = self.write(kept);
         if written < masked.len() {
             self.dropped += (masked.len() - written) as u64;
-            let marker = format!(
-                "\n[buildit] The log has reached its limit of {} bytes; the rest is dropped.\n",
-                self.limit
-            );
+            let marker =
+                format!("\n[buildit] The log has reached its limit of {} bytes; the rest is dropped.\n", self.limit);
             if self.failure.is_none() {
                 self.write(marker.as_bytes());
             }

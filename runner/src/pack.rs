@@ -69,10 +69,7 @@ pub fn pack(
         selection.add(pattern);
     }
     if selection.entries.is_empty() {
-        return Ok(Packed {
-            archive: None,
-            notes: shortened(selection.notes),
-        });
+        return Ok(Packed { archive: None, notes: shortened(selection.notes) });
     }
     let file = OpenOptions::new()
         .write(true)
@@ -81,11 +78,7 @@ pub fn pack(
         .mode(0o600)
         .open(target)
         .map_err(PackError::Write)?;
-    let sink = Hashing {
-        file,
-        hash: Sha256::new(),
-        size: 0,
-    };
+    let sink = Hashing { file, hash: Sha256::new(), size: 0 };
     let encoder = zstd::Encoder::new(sink, 1).map_err(PackError::Write)?;
     let mut archive = tar::Builder::new(encoder);
     let mut files = 0;
@@ -98,25 +91,13 @@ pub fn pack(
             Appended::File => files += 1,
             Appended::Folder => {}
             Appended::Skipped(reason) => {
-                selection
-                    .notes
-                    .push(format!("{} was left out: {reason}.", path.display()));
+                selection.notes.push(format!("{} was left out: {reason}.", path.display()));
             }
         }
     }
-    let sink = archive
-        .into_inner()
-        .and_then(zstd::Encoder::finish)
-        .map_err(PackError::Write)?;
-    let archive = Archive {
-        size: sink.size,
-        sha256: hex::encode(sink.hash.finalize()),
-        files,
-    };
-    Ok(Packed {
-        archive: Some(archive),
-        notes: shortened(selection.notes),
-    })
+    let sink = archive.into_inner().and_then(zstd::Encoder::finish).map_err(PackError::Write)?;
+    let archive = Archive { size: sink.size, sha256: hex::encode(sink.hash.finalize()), files };
+    Ok(Packed { archive: Some(archive), notes: shortened(selection.notes) })
 }
 
 enum Appended {

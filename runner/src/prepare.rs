@@ -18,15 +18,10 @@ pub(crate) enum NotPrepared {
 }
 
 /// Returns the workspace, ready for the first command.
-pub(crate) fn prepare(
-    spec: &AttemptSpec,
-    folder: &AttemptFolder,
-    watch: &mut Watch,
-) -> Result<PathBuf, NotPrepared> {
+pub(crate) fn prepare(spec: &AttemptSpec, folder: &AttemptFolder, watch: &mut Watch) -> Result<PathBuf, NotPrepared> {
     let workspace = folder.path().join(&spec.workspace);
-    let failed = |what: &Path, error: &dyn std::fmt::Display| {
-        NotPrepared::Failed(format!("{}: {error}", what.display()))
-    };
+    let failed =
+        |what: &Path, error: &dyn std::fmt::Display| NotPrepared::Failed(format!("{}: {error}", what.display()));
     let_the_step_through(spec, folder).map_err(|error| failed(folder.path(), &error))?;
     for path in [&workspace, &folder.home()] {
         make_for_step(path, spec).map_err(|error| failed(path, &error))?;
@@ -34,13 +29,7 @@ pub(crate) fn prepare(
     let archives = spec.checkout.iter().chain(&spec.inputs);
     for archive in archives {
         let mut stopped = || watch.stop().is_some();
-        match unpack(
-            archive,
-            &workspace,
-            spec.user,
-            &Limits::default(),
-            &mut stopped,
-        ) {
+        match unpack(archive, &workspace, spec.user, &Limits::default(), &mut stopped) {
             Ok(()) => {}
             Err(UnpackError::Interrupted) => return Err(NotPrepared::Stopped),
             Err(error) => return Err(failed(archive, &error)),

@@ -45,18 +45,11 @@ pub(crate) fn stage(
             false => format!("artifacts/{index}"),
         };
         let patterns = std::slice::from_ref(&artifact.path);
-        let staged = all
-            .pack(folder, workspace, patterns, &file, watch)
-            .unwrap_or_else(|error| {
-                all.notes
-                    .push(format!("Artifact {}: {error}", artifact.name));
-                None
-            });
-        all.artifacts.push(StagedArtifact {
-            name: artifact.name.clone(),
-            path: artifact.path.clone(),
-            staged,
+        let staged = all.pack(folder, workspace, patterns, &file, watch).unwrap_or_else(|error| {
+            all.notes.push(format!("Artifact {}: {error}", artifact.name));
+            None
         });
+        all.artifacts.push(StagedArtifact { name: artifact.name.clone(), path: artifact.path.clone(), staged });
     }
     all
 }
@@ -102,7 +95,5 @@ fn is_file_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 128
         && !name.starts_with('.')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }

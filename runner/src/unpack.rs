@@ -38,12 +38,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 2 GiB in any case, else a thousandfold, at most 64 GiB and two million entries.
     fn default() -> Limits {
-        Limits {
-            floor: 2 << 30,
-            ratio: 1000,
-            bytes: 64 << 30,
-            entries: 2_000_000,
-        }
+        Limits { floor: 2 << 30, ratio: 1000, bytes: 64 << 30, entries: 2_000_000 }
     }
 }
 
@@ -93,25 +88,16 @@ pub fn unpack(
 ) -> Result<(), UnpackError> {
     let file = File::open(archive).map_err(UnpackError::Read)?;
     let packed = file.metadata().map_err(UnpackError::Read)?.len();
-    let bytes = packed
-        .saturating_mul(limits.ratio)
-        .max(limits.floor)
-        .min(limits.bytes);
+    let bytes = packed.saturating_mul(limits.ratio).max(limits.floor).min(limits.bytes);
     let mut decoder = zstd::Decoder::new(file).map_err(UnpackError::Read)?;
     decoder.window_log_max(27).map_err(UnpackError::Read)?;
     let left = Rc::new(Cell::new(bytes));
-    let exhausted = || UnpackError::TooLarge {
-        bytes,
-        entries: limits.entries,
-    };
+    let exhausted = || UnpackError::TooLarge { bytes, entries: limits.entries };
     let read_error = |error| match left.get() {
         0 => exhausted(),
         _ => UnpackError::Read(error),
     };
-    let mut archive = tar::Archive::new(Limited {
-        inner: decoder,
-        left: Rc::clone(&left),
-    });
+    let mut archive = tar::Archive::new(Limited { inner: decoder, left: Rc::clone(&left) });
     let mut target = Target::open(into, owner)?;
     for (count, entry) in archive.entries().map_err(read_error)?.enumerate() {
         let mut entry = entry.map_err(read_error)?;
@@ -129,15 +115,9 @@ pub fn unpack(
     target.finish()
 }
 
-fn unpack_entry(
-    entry: &mut tar::Entry<'_, impl Read>,
-    target: &mut Target,
-) -> Result<(), UnpackError> {
+fn unpack_entry(entry: &mut tar::Entry<'_, impl Read>, target: &mut Target) -> Result<(), UnpackError> {
     let raw = entry.path_bytes().into_owned();
-    let refused = |reason| UnpackError::Refused {
-        path: String::from_utf8_lossy(&raw).into_owned(),
-        reason,
-    };
+    let refused = |reason| UnpackError::Refused { path: String::from_utf8_lossy(&raw).into_owned(), reason };
     let kind = entry.header().entry_type();
     if kind == EntryType::XGlobalHeader {
         return Ok(());

@@ -40,18 +40,13 @@ impl Watch {
             child_signals: signals(&[Signal::CHILD])?,
             stop: None,
         };
-        Ok(Watch {
-            stop: watch.read_stop_file(),
-            ..watch
-        })
+        Ok(Watch { stop: watch.read_stop_file(), ..watch })
     }
 
     /// What to poll for reading. A folder that cannot be watched is left out.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let folder = self.folder.as_ref().map(AsFd::as_fd);
-        folder
-            .into_iter()
-            .chain([self.stop_signals.as_fd(), self.child_signals.as_fd()])
+        folder.into_iter().chain([self.stop_signals.as_fd(), self.child_signals.as_fd()])
     }
 
     /// How long a poll may take at most.
@@ -78,9 +73,7 @@ impl Watch {
 
     fn read_stop_file(&self) -> Option<StopRequest> {
         let text = std::fs::read_to_string(&self.stop_file).ok()?;
-        Some(StopRequest {
-            grace: text.trim().parse().ok().map(Duration::from_millis),
-        })
+        Some(StopRequest { grace: text.trim().parse().ok().map(Duration::from_millis) })
     }
 }
 

@@ -86,13 +86,7 @@ struct End {
 }
 
 impl Shell {
-    fn drive(
-        &mut self,
-        spec: &AttemptSpec,
-        timeout: Option<Instant>,
-        log: &mut Log,
-        watch: &mut Watch,
-    ) {
+    fn drive(&mut self, spec: &AttemptSpec, timeout: Option<Instant>, log: &mut Log, watch: &mut Watch) {
         let default_grace = Duration::from_millis(spec.grace_ms);
         let mut given_up_at = None;
         let mut killed_at: Option<Instant> = None;
@@ -116,10 +110,7 @@ impl Shell {
                 self.stop(Outcome::TimedOut, now, default_grace);
             }
             if self.status.is_some() && self.end.is_none() {
-                self.end = Some(End {
-                    cause: None,
-                    kill_at: Some(now),
-                });
+                self.end = Some(End { cause: None, kill_at: Some(now) });
             }
             let kill_at = self.end.as_ref().and_then(|end| end.kill_at);
             if kill_at.is_some_and(|kill_at| now >= kill_at) && !self.childless {
@@ -148,10 +139,7 @@ impl Shell {
         let kill_at = now.checked_add(grace);
         match &mut self.end {
             None => {
-                self.end = Some(End {
-                    cause: Some(cause),
-                    kill_at,
-                });
+                self.end = Some(End { cause: Some(cause), kill_at });
                 descendants::signal_all(Signal::TERM);
             }
             Some(end) => {
@@ -221,9 +209,7 @@ impl Shell {
         let outcome = match (self.end.and_then(|end| end.cause), self.status) {
             (Some(cause), _) => cause,
             (None, Some(status)) => own_end(status),
-            (None, None) => Outcome::Signalled {
-                signal: Signal::KILL.as_raw(),
-            },
+            (None, None) => Outcome::Signalled { signal: Signal::KILL.as_raw() },
         };
         let outcome = match outcome {
             Outcome::Exited { code } if code != 0 && begun == 0 => Outcome::SetupFailed {
@@ -241,11 +227,7 @@ impl Shell {
             true => None,
             false => begun.checked_sub(1),
         };
-        Ended {
-            outcome,
-            failed_command,
-            notes,
-        }
+        Ended { outcome, failed_command, notes }
     }
 }
 

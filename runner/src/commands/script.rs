@@ -9,11 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// The script, or why there cannot be one.
-pub(super) fn script(
-    commands: &[String],
-    workspace: &Path,
-    progress: &Path,
-) -> Result<String, String> {
+pub(super) fn script(commands: &[String], workspace: &Path, progress: &Path) -> Result<String, String> {
     let path = |path: &Path| match path.to_str() {
         Some(text) => Ok(quoted(text)),
         None => Err(format!("{} is not UTF-8", path.display())),

@@ -47,9 +47,7 @@ pub(super) fn start(
     if let Some(user) = spec.user {
         command.uid(user.uid).gid(user.gid);
     }
-    command
-        .spawn()
-        .map_err(|error| format!("the shell cannot be started: {error}"))
+    command.spawn().map_err(|error| format!("the shell cannot be started: {error}"))
 }
 
 /// The other half of [`start`], in the new process. Returns only when it failed.
@@ -70,28 +68,15 @@ fn check_environment(spec: &AttemptSpec) -> Result<(), String> {
             return Err(format!("{name:?} is no name for an environment variable"));
         }
         if value.contains('\0') {
-            return Err(format!(
-                "the environment variable {name} contains a NUL character"
-            ));
+            return Err(format!("the environment variable {name} contains a NUL character"));
         }
     }
     Ok(())
 }
 
 /// Writes a file that the step's user may read, and write if it `owns` it.
-fn write_for_step(
-    path: &Path,
-    bytes: &[u8],
-    mode: u32,
-    spec: &AttemptSpec,
-    owns: bool,
-) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)?;
+fn write_for_step(path: &Path, bytes: &[u8], mode: u32, spec: &AttemptSpec, owns: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
     if let Some(user) = spec.user {
         std::os::unix::fs::fchown(&file, owns.then_some(user.uid), Some(user.gid))?;
@@ -101,8 +86,6 @@ fn write_for_step(
 
 /// How many commands the shell has begun.
 pub(super) fn commands_begun(folder: &AttemptFolder) -> usize {
-    let len = fs::metadata(folder.progress())
-        .map(|progress| progress.len())
-        .unwrap_or(0);
+    let len = fs::metadata(folder.progress()).map(|progress| progress.len()).unwrap_or(0);
     usize::try_from(len).unwrap_or(usize::MAX)
 }

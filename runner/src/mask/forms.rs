@@ -50,11 +50,7 @@ fn url_forms(secret: &str, forms: &mut BTreeSet<Vec<u8>>) {
         forms.insert(lower.into_bytes());
     }
     // Forms (application/x-www-form-urlencoded) escape the tilde and keep the asterisk.
-    forms.insert(
-        escape_url(secret, "-_.*", false)
-            .replace("%20", "+")
-            .into_bytes(),
-    );
+    forms.insert(escape_url(secret, "-_.*", false).replace("%20", "+").into_bytes());
 }
 
 fn escape_url(secret: &str, kept: &str, lower_case: bool) -> String {

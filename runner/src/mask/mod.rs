@@ -56,12 +56,7 @@ struct Covered {
 impl Masker {
     /// Lets everything pass.
     pub fn none() -> Masker {
-        Masker {
-            search: None,
-            held: Vec::new(),
-            base: 0,
-            covered: VecDeque::new(),
-        }
+        Masker { search: None, held: Vec::new(), base: 0, covered: VecDeque::new() }
     }
 
     /// Builds what finds `secrets`. With none, bytes pass through.
@@ -77,10 +72,7 @@ impl Masker {
             true => None,
             false => Some(Search::new(&patterns)?),
         };
-        Ok(Masker {
-            search,
-            ..Masker::none()
-        })
+        Ok(Masker { search, ..Masker::none() })
     }
 
     /// Takes in the stream's next bytes and appends to `out` what can be given out.
@@ -91,11 +83,7 @@ impl Masker {
         };
         let at = self.base + self.held.len() as u64;
         search.scan(bytes, |end, len| {
-            cover(
-                &mut self.covered,
-                at + end as u64 - len as u64,
-                at + end as u64,
-            );
+            cover(&mut self.covered, at + end as u64 - len as u64, at + end as u64);
         });
         let may_grow = search.may_grow();
         self.held.extend_from_slice(bytes);
@@ -135,11 +123,7 @@ impl Masker {
         self.held.drain(..count);
         self.base = until;
         // One that ends right here may still grow by a neighbour.
-        while self
-            .covered
-            .front()
-            .is_some_and(|stretch| stretch.end < until)
-        {
+        while self.covered.front().is_some_and(|stretch| stretch.end < until) {
             self.covered.pop_front();
         }
     }
@@ -147,11 +131,7 @@ impl Masker {
 
 /// Adds a stretch; those that it overlaps or touches become one with it. Ends only ever grow.
 fn cover(covered: &mut VecDeque<Covered>, start: u64, end: u64) {
-    let mut merged = Covered {
-        start,
-        end,
-        shown: false,
-    };
+    let mut merged = Covered { start, end, shown: false };
     while let Some(last) = covered.back() {
         if last.end < merged.start {
             break;
@@ -177,10 +157,7 @@ struct Search {
 
 impl Search {
     fn new(patterns: &BTreeSet<Vec<u8>>) -> Result<Search, MaskError> {
-        let automaton = NFA::builder()
-            .match_kind(MatchKind::Standard)
-            .prefilter(false)
-            .build(patterns)?;
+        let automaton = NFA::builder().match_kind(MatchKind::Standard).prefilter(false).build(patterns)?;
         let start = next_start(&automaton);
         let mut pairs = Box::new([0; 1024]);
         for pattern in patterns {
@@ -188,13 +165,7 @@ impl Search {
             pairs[pair / 64] |= 1 << (pair % 64);
         }
         let may_grow = may_grow(&automaton, start, patterns);
-        Ok(Search {
-            automaton,
-            start,
-            state: start,
-            may_grow,
-            pairs,
-        })
+        Ok(Search { automaton, start, state: start, may_grow, pairs })
     }
 
     fn may_grow(&self) -> usize {
@@ -212,9 +183,7 @@ impl Search {
                     return;
                 }
             }
-            self.state = self
-                .automaton
-                .next_state(Anchored::No, self.state, bytes[at]);
+            self.state = self.automaton.next_state(Anchored::No, self.state, bytes[at]);
             at += 1;
             if self.automaton.is_match(self.state) {
                 let len = (0..self.automaton.match_len(self.state))
@@ -254,11 +223,7 @@ fn next_start(automaton: &NFA) -> StateID {
 /// The automaton's state after reading part of a pattern stands for that part. If the part is
 /// shorter than the pattern, all of it has to be held back. At the pattern's end, what counts is
 /// the longest proper suffix that begins a pattern.
-fn may_grow(
-    automaton: &NFA,
-    start: StateID,
-    patterns: &BTreeSet<Vec<u8>>,
-) -> HashMap<StateID, usize> {
+fn may_grow(automaton: &NFA, start: StateID, patterns: &BTreeSet<Vec<u8>>) -> HashMap<StateID, usize> {
     let mut may_grow = HashMap::from([(start, 0)]);
     for pattern in patterns {
         let mut state = start;
@@ -270,11 +235,7 @@ fn may_grow(
     // Shorter ones first: a suffix is shorter than what it is a suffix of.
     let mut by_length: Vec<_> = patterns.iter().collect();
     by_length.sort_by_key(|pattern| pattern.len());
-    let read = |bytes: &[u8]| {
-        bytes.iter().fold(start, |state, &byte| {
-            automaton.next_state(Anchored::No, state, byte)
-        })
-    };
+    let read = |bytes: &[u8]| bytes.iter().fold(start, |state, &byte| automaton.next_state(Anchored::No, state, byte));
     for pattern in by_length {
         let whole = read(pattern);
         if !may_grow.contains_key(&whole) {

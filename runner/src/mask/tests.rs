@@ -19,10 +19,7 @@ fn a_secret_is_hidden_wherever_a_chunk_border_cuts_it() {
     for first in 0..=text.len() {
         for second in first..=text.len() {
             let chunks = [&text[..first], &text[first..second], &text[second..]];
-            assert_eq!(
-                masked(&["hunter22", "hunter2"], &chunks),
-                "before ***hunt *** after hunt"
-            );
+            assert_eq!(masked(&["hunter22", "hunter2"], &chunks), "before ***hunt *** after hunt");
         }
     }
 }
@@ -72,10 +69,7 @@ fn base64_of_a_text_that_contains_a_secret_shows_none_of_its_whole_characters() 
             for encoded in [STANDARD.encode(&text), URL_SAFE.encode(&text)] {
                 let shown = masked(&[secret], &[encoded.as_bytes()]);
                 let (head, tail) = shown.split_once("***").unwrap();
-                assert!(
-                    head.len() <= before.div_ceil(3) * 4 && tail.len() <= 8,
-                    "{shown}"
-                );
+                assert!(head.len() <= before.div_ceil(3) * 4 && tail.len() <= 8, "{shown}");
             }
         }
     }

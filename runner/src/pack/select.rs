@@ -32,11 +32,7 @@ impl Selection {
     pub(super) fn new(root: &Path) -> io::Result<Selection> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
-        Ok(Selection {
-            root,
-            entries: BTreeMap::new(),
-            notes: Vec::new(),
-        })
+        Ok(Selection { root, entries: BTreeMap::new(), notes: Vec::new() })
     }
 
     /// Adds what `pattern` matches. A path that exists as it is written is no glob, whatever
@@ -46,8 +42,7 @@ impl Selection {
         let path = match relative(pattern) {
             Ok(path) => path,
             Err(reason) => {
-                self.notes
-                    .push(format!("{pattern} was left out: {reason}."));
+                self.notes.push(format!("{pattern} was left out: {reason}."));
                 return;
             }
         };
@@ -56,16 +51,13 @@ impl Selection {
         } else if let Some(kind) = self.kind(&path) {
             self.take(path, kind);
         } else {
-            let glob = GlobBuilder::new(path.to_str().unwrap_or(pattern))
-                .literal_separator(true)
-                .build();
+            let glob = GlobBuilder::new(path.to_str().unwrap_or(pattern)).literal_separator(true).build();
             match glob {
                 Ok(glob) => self.walk(&literal_part(&path), Some(&glob.compile_matcher())),
                 Err(error) => self.notes.push(format!("{pattern} was left out: {error}.")),
             }
         }
-        if self.entries.len() == before && !self.notes.iter().any(|note| note.starts_with(pattern))
-        {
+        if self.entries.len() == before && !self.notes.iter().any(|note| note.starts_with(pattern)) {
             self.notes.push(format!("{pattern} matches nothing."));
         }
     }
@@ -82,8 +74,7 @@ impl Selection {
     fn walk(&mut self, folder: &Path, glob: Option<&GlobMatcher>) {
         let Ok(names) = self.names(folder) else {
             if glob.is_none() {
-                self.notes
-                    .push(format!("{} was left out: unreadable.", folder.display()));
+                self.notes.push(format!("{} was left out: unreadable.", folder.display()));
             }
             return;
         };
@@ -121,9 +112,7 @@ impl Selection {
     }
 
     fn kind(&self, path: &Path) -> Option<Kind> {
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = parent.unwrap_or(Path::new("."));
         let parent = openat2(&self.root, parent, flags, Mode::empty(), BENEATH).ok()?;
@@ -154,12 +143,6 @@ fn relative(pattern: &str) -> Result<PathBuf, &'static str> {
 /// The leading components without special characters: only below them anything can match.
 fn literal_part(path: &Path) -> PathBuf {
     path.components()
-        .take_while(|part| {
-            !part
-                .as_os_str()
-                .as_bytes()
-                .iter()
-                .any(|byte| b"*?[{\\".contains(byte))
-        })
+        .take_while(|part| !part.as_os_str().as_bytes().iter().any(|byte| b"*?[{\\".contains(byte)))
         .collect()
 }

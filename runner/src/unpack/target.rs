@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, fchmod, fchown,
-    futimens, linkat, mkdirat, openat, openat2, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, fchmod, fchown, futimens, linkat,
+    mkdirat, openat, openat2, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -18,9 +18,8 @@ use super::UnpackError;
 use crate::spec::StepUser;
 
 /// Never follows a link, never leaves the folder.
-pub(crate) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
+pub(crate) const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 pub(super) struct Target {
     root: Rc<OwnedFd>,
@@ -36,12 +35,7 @@ impl Target {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| at(root, error))?;
         let owner = owner.map(|user| (Uid::from_raw(user.uid), Gid::from_raw(user.gid)));
-        Ok(Target {
-            root: Rc::new(root),
-            owner,
-            last: None,
-            folders: BTreeMap::new(),
-        })
+        Ok(Target { root: Rc::new(root), owner, last: None, folders: BTreeMap::new() })
     }
 
     pub(super) fn file(
@@ -53,14 +47,11 @@ impl Target {
     ) -> Result<(), UnpackError> {
         let (parent, name) = self.parent(path)?;
         remove(&parent, &name).map_err(|error| at(path, error))?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| at(path, error))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| at(path, error))?;
         let mut file = File::from(file);
         io::copy(content, &mut file).map_err(|source| write_error(path, source))?;
-        self.finish_one(&file, permissions(mode), &times(mtime))
-            .map_err(|error| at(path, error))
+        self.finish_one(&file, permissions(mode), &times(mtime)).map_err(|error| at(path, error))
     }
 
     pub(super) fn folder(&mut self, path: &Path, mode: u32, mtime: u64) -> Result<(), UnpackError> {
@@ -73,17 +64,11 @@ impl Target {
             made => made,
         };
         made.map_err(|error| at(path, error))?;
-        self.folders
-            .insert(path.to_owned(), (permissions(mode), times(mtime)));
+        self.folders.insert(path.to_owned(), (permissions(mode), times(mtime)));
         Ok(())
     }
 
-    pub(super) fn symlink(
-        &mut self,
-        path: &Path,
-        link: &Path,
-        mtime: u64,
-    ) -> Result<(), UnpackError> {
+    pub(super) fn symlink(&mut self, path: &Path, link: &Path, mtime: u64) -> Result<(), UnpackError> {
         let (parent, name) = self.parent(path)?;
         let owner = self.owner;
         let make = || {
@@ -126,12 +111,7 @@ impl Target {
         Ok(())
     }
 
-    fn finish_one(
-        &self,
-        file: impl AsFd,
-        mode: Mode,
-        times: &Timestamps,
-    ) -> rustix::io::Result<()> {
+    fn finish_one(&self, file: impl AsFd, mode: Mode, times: &Timestamps) -> rustix::io::Result<()> {
         if let Some((uid, gid)) = self.owner {
             fchown(&file, Some(uid), Some(gid))?;
         }
@@ -156,10 +136,7 @@ impl Target {
             opened => opened,
         };
         let folder = Rc::new(folder.map_err(|error| match error {
-            Errno::LOOP => UnpackError::Refused {
-                path: path.display().to_string(),
-                reason: "a path through a link",
-            },
+            Errno::LOOP => UnpackError::Refused { path: path.display().to_string(), reason: "a path through a link" },
             error => at(path, error),
         })?);
         self.last = Some((parent.to_owned(), Rc::clone(&folder)));
@@ -204,8 +181,7 @@ fn remove(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
 }
 
 fn is(parent: &OwnedFd, name: &OsStr, kind: FileType) -> bool {
-    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
+    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
 }
 
 fn permissions(mode: u32) -> Mode {
@@ -213,27 +189,15 @@ fn permissions(mode: u32) -> Mode {
 }
 
 fn times(mtime: u64) -> Timestamps {
-    let time = Timespec {
-        tv_sec: i64::try_from(mtime).unwrap_or(0),
-        tv_nsec: 0,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
+    let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 fn at(path: &Path, error: Errno) -> UnpackError {
-    UnpackError::Write {
-        path: path.display().to_string(),
-        source: error.into(),
-    }
+    UnpackError::Write { path: path.display().to_string(), source: error.into() }
 }
 
 /// Reading and writing are one operation here, and the reader's errors are known by the caller.
 fn write_error(path: &Path, source: io::Error) -> UnpackError {
-    UnpackError::Write {
-        path: path.display().to_string(),
-        source,
-    }
+    UnpackError::Write { path: path.display().to_string(), source }
 }

@@ -90,9 +90,7 @@ pub struct Handle {
 impl Handle {
     /// The handle of the attempt with this id, whether or not it exists.
     pub fn new(attempt_id: impl Into<String>) -> Handle {
-        Handle {
-            attempt_id: attempt_id.into(),
-        }
+        Handle { attempt_id: attempt_id.into() }
     }
 
     /// The attempt's id.
@@ -178,8 +176,5 @@ pub enum Error {
 }
 
 fn list(pids: &[i32]) -> String {
-    pids.iter()
-        .map(i32::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
 }

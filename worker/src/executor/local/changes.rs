@@ -14,12 +14,8 @@ const SELDOM: Duration = Duration::from_secs(1);
 const WITHOUT_WATCH: Duration = Duration::from_millis(20);
 
 /// The kernel tells that the lock file is closed just before it lets the lock go.
-const AFTER_CLOSE: [Duration; 4] = [
-    Duration::from_millis(32),
-    Duration::from_millis(8),
-    Duration::from_millis(2),
-    Duration::from_micros(500),
-];
+const AFTER_CLOSE: [Duration; 4] =
+    [Duration::from_millis(32), Duration::from_millis(8), Duration::from_millis(2), Duration::from_micros(500)];
 
 /// What to be woken up for.
 #[derive(Debug, Clone, Copy)]
@@ -48,10 +44,7 @@ impl Changes {
             inotify.watches().add(folder.path(), mask)?;
             inotify.into_event_stream([0; 2048])
         };
-        Changes {
-            events: watch().ok(),
-            soon: Vec::new(),
-        }
+        Changes { events: watch().ok(), soon: Vec::new() }
     }
 
     /// Returns after the next change.
@@ -62,8 +55,8 @@ impl Changes {
         };
         match timeout(self.soon.pop().unwrap_or(SELDOM), events.next()).await {
             Ok(Some(Ok(event))) => {
-                let lock_closed = event.mask.contains(EventMask::CLOSE_WRITE)
-                    && event.name.is_some_and(|name| name == "lock");
+                let lock_closed =
+                    event.mask.contains(EventMask::CLOSE_WRITE) && event.name.is_some_and(|name| name == "lock");
                 if lock_closed {
                     self.soon = AFTER_CLOSE.to_vec();
                 }

@@ -31,9 +31,7 @@ impl LocalExecutor {
         }
         self.create_layout()?;
         // From here on nobody starts it any more.
-        self.layout
-            .begin(handle.attempt_id())
-            .tried(|| "the marker cannot be made".to_owned())?;
+        self.layout.begin(handle.attempt_id()).tried(|| "the marker cannot be made".to_owned())?;
         let trash = self.trash();
         let cannot = || format!("{} cannot be removed", folder.path().display());
         fs::create_dir_all(&trash).tried(cannot)?;
@@ -42,10 +40,7 @@ impl LocalExecutor {
         let name = format!("{}.{}.{number}", handle.attempt_id(), std::process::id());
         // Gone at once for everybody else, however much there is to remove.
         let aside = trash.join(name);
-        if if_there(fs::rename(folder.path(), &aside))
-            .tried(cannot)?
-            .is_some()
-        {
+        if if_there(fs::rename(folder.path(), &aside)).tried(cannot)?.is_some() {
             remove_all(&aside).tried(cannot)?;
         }
         Ok(())
@@ -58,25 +53,18 @@ impl LocalExecutor {
     ) -> Result<Swept, Error> {
         let mut swept = Swept::default();
         let attempts = self.layout.attempts();
-        let unwanted = self
-            .blocking(move |_| old_names(&attempts, older_than))
-            .await?;
+        let unwanted = self.blocking(move |_| old_names(&attempts, older_than)).await?;
         for attempt_id in unwanted.into_iter().filter(|attempt_id| !keep(attempt_id)) {
-            let stopped = self
-                .blocking(move |executor| executor.sweep_one(attempt_id))
-                .await?;
+            let stopped = self.blocking(move |executor| executor.sweep_one(attempt_id)).await?;
             match stopped {
                 (attempt_id, true) => swept.stopped.push(attempt_id),
                 (attempt_id, false) => swept.cleaned.push(attempt_id),
             }
         }
         let begun = self.layout.begun();
-        let markers = self
-            .blocking(move |_| old_names(&begun, MARKERS_KEPT))
-            .await?;
+        let markers = self.blocking(move |_| old_names(&begun, MARKERS_KEPT)).await?;
         let markers: Vec<_> = markers.into_iter().filter(|marker| !keep(marker)).collect();
-        self.blocking(move |executor| executor.empty_trash(&markers))
-            .await?;
+        self.blocking(move |executor| executor.empty_trash(&markers)).await?;
         Ok(swept)
     }
 

@@ -29,17 +29,11 @@ pub(super) fn follow(executor: LocalExecutor, handle: Handle, from: u64) -> LogS
     };
     let start = async move {
         let changes = Changes::of(&folder, Interest::Log);
-        let follower = Follower {
-            executor,
-            handle,
-            at: from,
-            log: None,
-            changes,
-            complete: false,
-        };
-        stream::try_unfold(follower, |mut follower| async move {
-            Ok(follower.next().await?.map(|chunk| (chunk, follower)))
-        })
+        let follower = Follower { executor, handle, at: from, log: None, changes, complete: false };
+        stream::try_unfold(
+            follower,
+            |mut follower| async move { Ok(follower.next().await?.map(|chunk| (chunk, follower))) },
+        )
     };
     stream::once(start).flatten().boxed()
 }
@@ -68,9 +62,7 @@ impl Follower {
 
     async fn state(&self) -> Result<State, Error> {
         let handle = self.handle.clone();
-        self.executor
-            .blocking(move |executor| executor.state_now(&handle))
-            .await
+        self.executor.blocking(move |executor| executor.state_now(&handle)).await
     }
 
     /// The next bytes there are, if any.
@@ -80,9 +72,7 @@ impl Follower {
             let what = || "the log cannot be read".to_owned();
             let opened = match log {
                 Some(log) => Some(log),
-                None => if_there(fs::File::open(executor.folder(&handle)?.log()))
-                    .tried(what)?
-                    .map(Arc::new),
+                None => if_there(fs::File::open(executor.folder(&handle)?.log())).tried(what)?.map(Arc::new),
             };
             let Some(log) = opened else {
                 return Ok((None, Bytes::new()));

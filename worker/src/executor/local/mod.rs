@@ -26,10 +26,7 @@ use futures::future::BoxFuture;
 use super::{End, Error, Executor, Handle, LogStream, State, Swept};
 
 /// The user and group "nobody" of most systems.
-const NOBODY: StepUser = StepUser {
-    uid: 65534,
-    gid: 65534,
-};
+const NOBODY: StepUser = StepUser { uid: 65534, gid: 65534 };
 
 /// Runs attempts below a folder of this machine. Clones are the same executor.
 #[derive(Debug, Clone)]
@@ -46,11 +43,7 @@ impl LocalExecutor {
     pub fn new(root: PathBuf, runner: PathBuf) -> LocalExecutor {
         close_fds::set_fds_cloexec(3, &[]);
         let user = rustix::process::geteuid().is_root().then_some(NOBODY);
-        LocalExecutor {
-            layout: Layout::new(root),
-            runner,
-            user,
-        }
+        LocalExecutor { layout: Layout::new(root), runner, user }
     }
 
     /// The user whom steps run as; `None` is the executor's own. Another one takes root.
@@ -125,10 +118,7 @@ impl Executor for LocalExecutor {
     }
 
     fn staged(&self, handle: &Handle, staged: &Staged) -> PathBuf {
-        self.layout
-            .attempt(handle.attempt_id())
-            .path()
-            .join(&staged.file)
+        self.layout.attempt(handle.attempt_id()).path().join(&staged.file)
     }
 }
 
@@ -139,10 +129,7 @@ trait Tried<T> {
 
 impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
     fn tried(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
-            what: what(),
-            source: source.into(),
-        })
+        self.map_err(|source| Error::Io { what: what(), source: source.into() })
     }
 }
 

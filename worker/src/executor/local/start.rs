@@ -48,9 +48,7 @@ impl LocalExecutor {
 
     pub(super) fn create_layout(&self) -> Result<(), Error> {
         let root = self.layout.root();
-        self.layout
-            .create(self.user.is_some())
-            .tried(|| format!("{} cannot be made", root.display()))
+        self.layout.create(self.user.is_some()).tried(|| format!("{} cannot be made", root.display()))
     }
 
     fn begun_or_reported(&self, handle: &Handle, folder: &AttemptFolder) -> Result<bool, Error> {
@@ -63,17 +61,14 @@ impl LocalExecutor {
     fn check_reachable(&self) -> Result<(), Error> {
         let Some(user) = self.user else { return Ok(()) };
         for path in self.layout.attempts().ancestors() {
-            let metadata =
-                fs::metadata(path).tried(|| format!("{} cannot be looked at", path.display()))?;
+            let metadata = fs::metadata(path).tried(|| format!("{} cannot be looked at", path.display()))?;
             let shift = match (metadata.uid() == user.uid, metadata.gid() == user.gid) {
                 (true, _) => 6,
                 (false, true) => 3,
                 (false, false) => 0,
             };
             if metadata.mode() >> shift & 1 == 0 {
-                return Err(Error::Unreachable {
-                    path: path.to_owned(),
-                });
+                return Err(Error::Unreachable { path: path.to_owned() });
             }
         }
         Ok(())
@@ -83,12 +78,8 @@ impl LocalExecutor {
     /// moment on and holds nothing of this process.
     fn spawn(&self, spec: &AttemptSpec, folder: &AttemptFolder, lock: File) -> Result<(), Error> {
         let cannot_write = || format!("{} cannot be written", folder.path().display());
-        let text = serde_json::to_vec(spec)
-            .map_err(io::Error::from)
-            .tried(cannot_write)?;
-        folder
-            .write_whole(&folder.spec(), &text)
-            .tried(cannot_write)?;
+        let text = serde_json::to_vec(spec).map_err(io::Error::from).tried(cannot_write)?;
+        folder.write_whole(&folder.spec(), &text).tried(cannot_write)?;
         private_file(&folder.log()).tried(cannot_write)?;
         let errors = private_file(&folder.runner_errors()).tried(cannot_write)?;
         let mut runner = Command::new(&self.runner)
@@ -118,12 +109,7 @@ fn make_folder(path: &Path) -> Result<(), Error> {
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)
 }
 
 /// The lock, or `None` if a runner or another starter has it.

@@ -19,16 +19,10 @@ impl LocalExecutor {
         }
         // The lock before the marker: a runner that begins in between is seen as running.
         let locked = is_locked(&folder)?;
-        let begun = self
-            .layout
-            .has_begun(handle.attempt_id())
-            .tried(|| "the marker cannot be looked for".to_owned())?;
+        let begun =
+            self.layout.has_begun(handle.attempt_id()).tried(|| "the marker cannot be looked for".to_owned())?;
         if locked {
-            return Ok(if begun {
-                State::Running
-            } else {
-                State::Starting
-            });
+            return Ok(if begun { State::Running } else { State::Starting });
         }
         // The report may have been written just before the lock was let go.
         if let Some(report) = read_report(&folder, handle)? {
@@ -37,19 +31,14 @@ impl LocalExecutor {
         if !begun || !folder.path().exists() {
             return Ok(State::Absent { begun });
         }
-        Ok(State::Lost {
-            reason: loss(&folder),
-        })
+        Ok(State::Lost { reason: loss(&folder) })
     }
 
     pub(super) async fn wait_for_end(&self, handle: &Handle) -> Result<End, Error> {
         let mut changes = Changes::of(&self.folder(handle)?, Interest::End);
         loop {
             let of = handle.clone();
-            match self
-                .blocking(move |executor| executor.state_now(&of))
-                .await?
-            {
+            match self.blocking(move |executor| executor.state_now(&of)).await? {
                 State::Ended(report) => return Ok(End::Reported(report)),
                 State::Lost { reason } => return Ok(End::Lost { reason }),
                 State::Absent { begun: true } => {
@@ -99,9 +88,7 @@ fn read_report(folder: &AttemptFolder, handle: &Handle) -> Result<Option<Box<Rep
     };
     // One that a power cut left half written is none.
     let report: Option<Report> = serde_json::from_slice(&text).ok();
-    Ok(report
-        .filter(|report| report.attempt_id == handle.attempt_id())
-        .map(Box::new))
+    Ok(report.filter(|report| report.attempt_id == handle.attempt_id()).map(Box::new))
 }
 
 /// Whether a runner, or a starter, lives. Takes the lock for a moment, in the mode in which those

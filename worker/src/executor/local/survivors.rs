@@ -36,10 +36,7 @@ impl LocalExecutor {
                 let _ = pidfd_send_signal(process, Signal::KILL);
             }
             if Instant::now() >= give_up {
-                let pids = survivors
-                    .iter()
-                    .map(|(pid, _)| pid.as_raw_nonzero().get())
-                    .collect();
+                let pids = survivors.iter().map(|(pid, _)| pid.as_raw_nonzero().get()).collect();
                 return Err(Error::Survivors { pids });
             }
             // They are awaited by looking again; that they are dying does not show any other way.
@@ -67,10 +64,7 @@ fn survivors(handle: &Handle, folder: &Path) -> Vec<(Pid, OwnedFd)> {
 fn belongs(pid: Pid, handle: &Handle, folder: &Path) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let mark = format!("{ATTEMPT_ID_VARIABLE}={}", handle.attempt_id());
-    if environment
-        .split(|&byte| byte == 0)
-        .any(|variable| variable == mark.as_bytes())
-    {
+    if environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()) {
         return true;
     }
     let inside = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
