@@ -54,6 +54,8 @@ pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
     let started_at_ms = now_ms();
     // Fails when it leads one already, which is as good.
     let _ = rustix::process::setsid();
+    // What the starter left open is not the step's.
+    close_fds::set_fds_cloexec(3, &[]);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let folder = layout.attempt(attempt_id);
     let mut lock = take_lock(&folder)?;

@@ -1,0 +1,9 @@
+//! The program, run as a process on real folders.
+
+#![allow(clippy::unwrap_used)]
+
+mod attempt;
+mod ends;
+mod files;
+mod logs;
+mod shell;
