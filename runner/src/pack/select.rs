@@ -26,19 +26,21 @@ pub(super) struct Selection {
     pub(super) root: OwnedFd,
     pub(super) entries: BTreeMap<PathBuf, Kind>,
     pub(super) notes: Vec<String>,
+    /// How often an entry was taken, also one that had been taken before.
+    taken: usize,
 }
 
 impl Selection {
     pub(super) fn new(root: &Path) -> io::Result<Selection> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
-        Ok(Selection { root, entries: BTreeMap::new(), notes: Vec::new() })
+        Ok(Selection { root, entries: BTreeMap::new(), notes: Vec::new(), taken: 0 })
     }
 
     /// Adds what `pattern` matches. A path that exists as it is written is no glob, whatever
     /// characters it has.
     pub(super) fn add(&mut self, pattern: &str) {
-        let before = self.entries.len();
+        let before = (self.taken, self.notes.len());
         let path = match relative(pattern) {
             Ok(path) => path,
             Err(reason) => {
@@ -57,7 +59,7 @@ impl Selection {
                 Err(error) => self.notes.push(format!("{pattern} was left out: {error}.")),
             }
         }
-        if self.entries.len() == before && !self.notes.iter().any(|note| note.starts_with(pattern)) {
+        if (self.taken, self.notes.len()) == before {
             self.notes.push(format!("{pattern} matches nothing."));
         }
     }
@@ -68,6 +70,7 @@ impl Selection {
             self.walk(&path, None);
         }
         self.entries.insert(path, kind);
+        self.taken += 1;
     }
 
     /// Goes through a folder and takes what the glob matches, or everything.

@@ -6,4 +6,6 @@ mod attempt;
 mod ends;
 mod files;
 mod logs;
+mod packing;
 mod shell;
+mod unpacking;
