@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::process::Command;
 
-use super::{Error, Handle, LocalExecutor, State, Tried};
+use super::{Error, Handle, LocalExecutor, State, Tried, if_there};
 
 /// For how long a lock may be held by those who only look whether it is.
 const PROBES_TAKE: Duration = Duration::from_millis(50);
@@ -32,16 +32,21 @@ impl LocalExecutor {
                 _ => return Ok(handle),
             }
             make_folder(folder.path())?;
-            let Some(lock) = take_lock(&folder)? else {
-                return Ok(handle);
+            let lock = match take_lock(&folder)? {
+                Lock::Taken(lock) => lock,
+                Lock::Held => return Ok(handle),
+                Lock::Cleaned => continue,
             };
             // Between the look and the lock another starter's attempt may have run its course.
-            let still_absent = !self.begun_or_reported(&handle, &folder)?;
-            if still_absent && is_in_place(&lock, &folder) {
-                spec.user = self.user;
-                spec.workspace = PathBuf::from("workspace");
-                self.spawn(&spec, &folder, lock)?;
-                return Ok(handle);
+            if self.begun_or_reported(&handle, &folder)? || !is_in_place(&lock, &folder) {
+                continue;
+            }
+            spec.user = self.user;
+            spec.workspace = PathBuf::from("workspace");
+            match self.spawn(&spec, &folder, lock) {
+                // Cleaned meanwhile, which takes the marker first.
+                Err(_) if self.begun_or_reported(&handle, &folder)? => {}
+                spawned => return spawned.map(|()| handle),
             }
         }
     }
@@ -112,22 +117,24 @@ fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)
 }
 
-/// The lock, or `None` if a runner or another starter has it.
-fn take_lock(folder: &AttemptFolder) -> Result<Option<File>, Error> {
+/// What trying to take a lock comes to.
+enum Lock {
+    Taken(File),
+    /// A runner or another starter has it.
+    Held,
+    /// There is no folder any more.
+    Cleaned,
+}
+
+fn take_lock(folder: &AttemptFolder) -> Result<Lock, Error> {
     let what = || format!("{} cannot be locked", folder.lock().display());
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(folder.lock())
-        .tried(what)?;
+    let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(folder.lock());
+    let Some(lock) = if_there(lock).tried(what)? else { return Ok(Lock::Cleaned) };
     let give_up = Instant::now() + PROBES_TAKE;
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(lock)),
-            Err(Errno::WOULDBLOCK) if Instant::now() >= give_up => return Ok(None),
+            Ok(()) => return Ok(Lock::Taken(lock)),
+            Err(Errno::WOULDBLOCK) if Instant::now() >= give_up => return Ok(Lock::Held),
             Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::yield_now(),
             Err(error) => return Err(error).tried(what),
         }
