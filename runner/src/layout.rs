@@ -75,16 +75,18 @@ impl Layout {
         Ok(())
     }
 
-    /// Takes the attempt's one-time marker and makes it durable. `false`: somebody has it already,
-    /// and the attempt must not run (again).
-    pub fn begin(&self, attempt_id: &str) -> io::Result<bool> {
+    /// Takes the attempt's one-time marker, and, if it is to be `durable`, makes it outlast a power
+    /// cut. `false`: somebody has it already, and the attempt must not run (again).
+    pub fn begin(&self, attempt_id: &str, durable: bool) -> io::Result<bool> {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.marker(attempt_id));
         match made {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             Err(error) => return Err(error),
         }
-        std::fs::File::open(self.begun())?.sync_all()?;
+        if durable {
+            std::fs::File::open(self.begun())?.sync_all()?;
+        }
         Ok(true)
     }
 

@@ -48,6 +48,9 @@ pub struct AttemptSpec {
     /// Whom the commands run as; `None` is the runner's own user. Needs a runner that is root.
     #[serde(default)]
     pub user: Option<StepUser>,
+    /// Whether a power cut must not make it forgotten that the attempt began. Costs a flush of the
+    /// disk; without it an attempt that is asked for again after a power cut may run again.
+    pub durable: bool,
 }
 
 /// An artifact of the pipeline file.
@@ -90,6 +93,7 @@ impl AttemptSpec {
             grace_ms: 10_000,
             log_limit_bytes: 200 * 1024 * 1024,
             user: None,
+            durable: true,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Starts the shell, by way of this program itself: between the fork and the shell somebody has
-//! to ask the kernel to kill the shell when the runner dies, and to give it a session of its own.
+//! to ask the kernel to kill the shell when the runner dies.
 
 use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
@@ -41,6 +41,7 @@ pub(super) fn start(
         .envs(&spec.environment)
         .env(ATTEMPT_ID_VARIABLE, &spec.attempt_id)
         .current_dir(folder.path())
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(output.try_clone().map_err(|error| error.to_string())?)
         .stderr(output);
@@ -57,7 +58,6 @@ pub fn become_shell(parent: &str) -> io::Result<Infallible> {
     if now.as_deref() != Some(parent) {
         return Err(io::Error::other("the runner has died"));
     }
-    rustix::process::setsid()?;
     // By a relative name, since the shell puts it before each of its messages.
     Err(Command::new("/bin/sh").arg0("sh").arg("step").exec())
 }

@@ -31,7 +31,7 @@ impl LocalExecutor {
         }
         self.create_layout()?;
         // From here on nobody starts it any more.
-        self.layout.begin(handle.attempt_id()).tried(|| "the marker cannot be made".to_owned())?;
+        self.layout.begin(handle.attempt_id(), self.durable).tried(|| "the marker cannot be made".to_owned())?;
         let trash = self.trash();
         let cannot = || format!("{} cannot be removed", folder.path().display());
         fs::create_dir_all(&trash).tried(cannot)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use tokio_util::bytes::Bytes;
 
-use super::changes::{Changes, Interest};
+use super::changes::{Changes, Interest, Watcher};
 use super::{Error, Handle, LocalExecutor, LogStream, State, Tried, if_there};
 use crate::executor::MAX_CHUNK;
 
@@ -28,7 +28,7 @@ pub(super) fn follow(executor: LocalExecutor, handle: Handle, from: u64) -> LogS
         Err(error) => return stream::iter([Err(error)]).boxed(),
     };
     let start = async move {
-        let changes = Changes::of(&folder, Interest::Log);
+        let changes = Watcher::changes(executor.watcher.as_ref(), &folder, Interest::Log);
         let follower = Follower { executor, handle, at: from, log: None, changes, complete: false };
         stream::try_unfold(
             follower,

@@ -17,11 +17,14 @@ mod survivors;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use buildit_runner::layout::{AttemptFolder, is_attempt_id};
 use buildit_runner::{AttemptSpec, Layout, Staged, StepUser};
 use futures::future::BoxFuture;
+
+use changes::Watcher;
 
 use super::{End, Error, Executor, Handle, LogStream, State, Swept};
 
@@ -34,6 +37,8 @@ pub struct LocalExecutor {
     layout: Layout,
     runner: PathBuf,
     user: Option<StepUser>,
+    durable: bool,
+    watcher: Option<Arc<Watcher>>,
 }
 
 impl LocalExecutor {
@@ -43,13 +48,19 @@ impl LocalExecutor {
     pub fn new(root: PathBuf, runner: PathBuf) -> LocalExecutor {
         close_fds::set_fds_cloexec(3, &[]);
         let user = rustix::process::geteuid().is_root().then_some(NOBODY);
-        LocalExecutor { layout: Layout::new(root), runner, user }
+        LocalExecutor { layout: Layout::new(root), runner, user, durable: true, watcher: Watcher::start() }
     }
 
     /// The user whom steps run as; `None` is the executor's own. Another one takes root.
     #[must_use]
     pub fn with_user(self, user: Option<StepUser>) -> LocalExecutor {
         LocalExecutor { user, ..self }
+    }
+
+    /// For attempts that nobody asks for after a power cut: saves a flush of the disk per attempt.
+    #[must_use]
+    pub fn ephemeral(self) -> LocalExecutor {
+        LocalExecutor { durable: false, ..self }
     }
 
     fn folder(&self, handle: &Handle) -> Result<AttemptFolder, Error> {

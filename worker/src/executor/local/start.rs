@@ -42,6 +42,7 @@ impl LocalExecutor {
                 continue;
             }
             spec.user = self.user;
+            spec.durable = self.durable;
             spec.workspace = PathBuf::from("workspace");
             match self.spawn(&spec, &folder, lock) {
                 // Cleaned meanwhile, which takes the marker first.

@@ -8,7 +8,7 @@ use buildit_runner::layout::{AttemptFolder, boot_id};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::changes::{Changes, Interest};
+use super::changes::{Interest, Watcher};
 use super::{End, Error, Handle, LocalExecutor, State, Tried, if_there};
 
 impl LocalExecutor {
@@ -35,7 +35,7 @@ impl LocalExecutor {
     }
 
     pub(super) async fn wait_for_end(&self, handle: &Handle) -> Result<End, Error> {
-        let mut changes = Changes::of(&self.folder(handle)?, Interest::End);
+        let mut changes = Watcher::changes(self.watcher.as_ref(), &self.folder(handle)?, Interest::End);
         loop {
             let of = handle.clone();
             match self.blocking(move |executor| executor.state_now(&of)).await? {
@@ -71,7 +71,7 @@ impl LocalExecutor {
                 }
                 State::Absent { begun: false } => {
                     self.create_layout()?;
-                    let fenced = self.layout.begin(handle.attempt_id());
+                    let fenced = self.layout.begin(handle.attempt_id(), self.durable);
                     if fenced.tried(|| "the marker cannot be made".to_owned())? {
                         return Ok(());
                     }
