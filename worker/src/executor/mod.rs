@@ -25,6 +25,7 @@
 //! Futures may be dropped at any time; what they have done then stays done, and repeating the call
 //! completes it.
 
+pub mod fake;
 pub mod local;
 
 use std::fmt;
@@ -37,6 +38,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
 
+pub use fake::FakeExecutor;
 pub use local::LocalExecutor;
 
 /// The log of an attempt: chunks of at most [`MAX_CHUNK`] bytes, in order, without gaps.
