@@ -133,6 +133,7 @@ create table step_attempts (
 ) with (fillfactor = 70);
 
 create index step_attempts_by_run on step_attempts (run_id);
+create index step_attempts_by_job on step_attempts (job_id);
 -- Attempts that an executor may have.
 create index step_attempts_at_work on step_attempts (id) where started_at is not null and finished_at is null;
 -- Attempts whose chunks can go: the whole log is an object.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::{Map, Value};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -45,9 +46,24 @@ pub(crate) enum Command {
     /// Announce pushes to a repository: install and run its git hooks
     #[command(after_help = EXIT_CODES, subcommand)]
     Hook(Hook),
+    /// Everything on this machine: its own Postgres, the API, a worker, and a sample project
+    #[command(after_help = LAYERS)]
+    Up(Up),
+    /// Serve the HTTP API
+    #[command(after_help = LAYERS)]
+    Api(Api),
+    /// Claim jobs and do the work; start as many as you like
+    #[command(after_help = LAYERS)]
+    Worker(Serving),
     /// Bring the database's schema up to date
     #[command(after_help = LAYERS)]
-    Migrate(Migrate),
+    Migrate(Serving),
+    /// Make an API key and print it, once
+    #[command(after_help = LAYERS)]
+    Token(Token),
+    /// Measure the queue on the database in DATABASE_URL; one JSON object a line
+    #[command(after_help = EXIT_CODES, subcommand)]
+    Bench(crate::bench::Bench),
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,15 +108,82 @@ pub(crate) enum ExecutorKind {
     Local,
 }
 
-/// Settings of the commands that speak to the database.
+/// What all commands that serve have in common.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Migrate {
+pub(crate) struct Serving {
     /// The configuration file
     #[arg(long, env = "BUILDIT_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// The database, `postgres://user:password@host:port/name` [env: DATABASE_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) database_url: Option<String>,
+    /// The folder of objects, mirrors and steps [env: BUILDIT_DATA_DIR]
+    #[arg(long, value_name = "D")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl Serving {
+    /// Those that were given, as settings.
+    pub(crate) fn flags(&self) -> Map<String, Value> {
+        let mut flags = Map::new();
+        if let Some(url) = &self.database_url {
+            flags.insert("database_url".into(), url.clone().into());
+        }
+        if let Some(folder) = &self.data_dir {
+            flags.insert("data_dir".into(), folder.to_string_lossy().into());
+        }
+        flags
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Api {
+    #[command(flatten)]
+    pub(crate) serving: Serving,
+    /// The address to listen on [default: 127.0.0.1:30080] [env: BUILDIT_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+}
+
+impl Api {
+    /// The flags that were given, as settings.
+    pub(crate) fn flags(&self) -> Map<String, Value> {
+        let mut flags = self.serving.flags();
+        if let Some(listen) = &self.listen {
+            flags.insert("listen".into(), listen.clone().into());
+        }
+        flags
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) api: Api,
+    /// Workers in this process; with 0 start your own by `buildit worker`
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) workers: u32,
+    /// No sample project on the first start
+    #[arg(long)]
+    pub(crate) no_sample: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Token {
+    #[command(flatten)]
+    pub(crate) serving: Serving,
+    /// What the key is for
+    #[arg(long, default_value = "buildit token")]
+    pub(crate) name: String,
+    /// The organization it belongs to
+    #[arg(long, default_value = crate::server::ORGANIZATION, value_name = "NAME")]
+    pub(crate) organization: String,
+    /// Bind it to this project; it sees nothing else
+    #[arg(long, value_name = "NAME")]
+    pub(crate) project: Option<String>,
+    /// What it may do, separated by commas; without this, everything
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) permissions: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

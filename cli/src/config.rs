@@ -1,12 +1,17 @@
 //! Settings in layers: defaults, `buildit.toml`, the environment, flags.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, anyhow};
+use buildit_shared::jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
+use url::Url;
 
 use crate::exit::Problem;
 
@@ -23,10 +28,67 @@ const SECRETS: &str = "SECRET_";
 /// Every setting there is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 pub(crate) struct Settings {
-    /// `postgres://user:password@host:port/name`.
+    /// `postgres://user:password@host:port/name`. A direct connection: workers live on session locks and LISTEN.
     pub(crate) database_url: Option<String>,
+    /// Folder of objects, mirrors, steps, and of `up`'s database.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where the API listens.
+    pub(crate) listen: String,
+    /// The address that people and programs reach the API at; `http://` and `listen` without it.
+    pub(crate) public_url: Option<Url>,
+    /// What links to objects are signed with; the same for all API processes and workers.
+    pub(crate) signing_key: Option<String>,
+    /// Projects' repositories may be paths below these folders.
+    pub(crate) repository_roots: Vec<PathBuf>,
+    /// The image registry that deployments name.
+    pub(crate) registry: String,
+    /// The program that carries out steps; the one beside this program without it.
+    pub(crate) runner: Option<PathBuf>,
+    /// Runs that one worker plans at once.
+    pub(crate) pipeline_slots: usize,
+    /// Steps that one worker drives at once.
+    pub(crate) step_slots: usize,
+    /// Runs whose artifacts one worker publishes at once.
+    pub(crate) artifact_slots: usize,
+    /// Days that ended jobs are kept.
+    pub(crate) history_days: i32,
+    /// What is logged, such as `info` or `buildit_worker=debug`.
+    pub(crate) log: Option<String>,
+    /// `text` or `json`.
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            database_url: None,
+            data_dir: None,
+            listen: "127.0.0.1:30080".into(),
+            public_url: None,
+            signing_key: None,
+            repository_roots: Vec::new(),
+            registry: "localhost:5000".into(),
+            runner: None,
+            pipeline_slots: 4,
+            step_slots: cores.max(2) * 2,
+            artifact_slots: 4,
+            history_days: 14,
+            log: None,
+            log_format: LogFormat::Text,
+        }
+    }
 }
 
 impl Settings {
@@ -68,5 +130,78 @@ impl Settings {
         // The address holds a password, so it is not repeated.
         url.parse::<PgConnectOptions>().context("the address of the database is wrong").map_err(Problem::usage)?;
         Ok(url)
+    }
+
+    /// Where data lives: as said, or `/var/lib/buildit` for root, else `~/.local/share/buildit`.
+    ///
+    /// # Errors
+    /// When nothing says it and there is no home either.
+    pub(crate) fn data_dir(&self) -> Result<PathBuf, Problem> {
+        if let Some(folder) = &self.data_dir {
+            return Ok(std::path::absolute(folder)?);
+        }
+        if rustix::process::geteuid().is_root() {
+            return Ok("/var/lib/buildit".into());
+        }
+        let share = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+        let folder = share.or_else(home).ok_or_else(|| {
+            Problem::usage(anyhow!("no data folder is given: use --data-dir or set BUILDIT_DATA_DIR"))
+        })?;
+        Ok(folder.join("buildit"))
+    }
+
+    /// The address that links name.
+    ///
+    /// # Errors
+    /// When `listen` cannot be part of one.
+    pub(crate) fn public_url(&self) -> Result<Url, Problem> {
+        match &self.public_url {
+            Some(url) => Ok(url.clone()),
+            None => format!("http://{}", self.listen)
+                .parse()
+                .with_context(|| format!("`listen` is {}, which is not HOST:PORT", self.listen))
+                .map_err(Problem::usage),
+        }
+    }
+
+    /// The key that links are signed with.
+    ///
+    /// # Errors
+    /// When there is none: two processes with keys of their own would not accept each other's links.
+    pub(crate) fn signing_key(&self) -> Result<&str, Problem> {
+        self.signing_key.as_deref().filter(|key| key.len() >= 32).ok_or_else(|| {
+            Problem::usage(anyhow!(
+                "no signing key of at least 32 characters is given: set BUILDIT_SIGNING_KEY, the same for the API and all workers"
+            ))
+        })
+    }
+
+    /// The program that carries out steps.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(crate) fn runner(&self) -> Result<PathBuf, Problem> {
+        let runner = match &self.runner {
+            Some(runner) => runner.clone(),
+            None => std::env::current_exe()?.with_file_name("buildit-runner"),
+        };
+        if runner.is_file() {
+            return Ok(runner);
+        }
+        Err(Problem::usage(anyhow!(
+            "{} is missing, which carries out the steps; install it there, or name it by `runner` in {FILE} or BUILDIT_RUNNER",
+            runner.display()
+        )))
+    }
+
+    /// Concurrency of each queue.
+    pub(crate) fn slots(&self) -> BTreeMap<&'static str, usize> {
+        [
+            (RunPipeline::QUEUE, self.pipeline_slots),
+            (RunStep::QUEUE, self.step_slots),
+            (UploadArtifacts::QUEUE, self.artifact_slots),
+        ]
+        .into()
     }
 }

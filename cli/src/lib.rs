@@ -1,11 +1,13 @@
 //! The command line: every command of `buildit`, and how each ends.
 
 mod arguments;
+mod bench;
 mod config;
 mod exit;
 mod hook;
 mod migrate;
 mod run;
+mod server;
 mod validate;
 
 pub use arguments::Arguments;
@@ -25,6 +27,11 @@ pub fn run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Validate(validate) => validate::run(&validate),
         Command::Run(arguments) => run::run(arguments),
         Command::Hook(hook) => hook::run(hook),
-        Command::Migrate(migrate) => migrate::run(migrate),
+        Command::Up(arguments) => server::run_up(&arguments),
+        Command::Api(arguments) => server::run_api(&arguments),
+        Command::Worker(arguments) => server::run_worker(&arguments),
+        Command::Migrate(arguments) => migrate::run(&arguments),
+        Command::Token(arguments) => server::run_token(&arguments),
+        Command::Bench(bench) => bench::run(bench),
     }
 }

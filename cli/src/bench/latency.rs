@@ -1,0 +1,104 @@
+//! Pick-up: from another process's insert call to the handler's first line.
+
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::ensure;
+use buildit_shared::{
+    jobs::JobArgs,
+    queue::{NewJob, Notifier, enqueue},
+};
+use buildit_worker::Registry;
+use serde_json::json;
+use sqlx::PgPool;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+use super::{Task, measure, monotonic, options, print};
+
+pub(super) async fn latency(pool: &PgPool, database_url: &str, jobs: usize, rate: u64) -> anyhow::Result<()> {
+    let before = measure::start(pool).await?;
+    let limit = commits_and_notify(pool, jobs).await?;
+    let waits = Arc::new(Mutex::new(Vec::with_capacity(jobs)));
+    let stop = CancellationToken::new();
+    let seen = Arc::clone(&waits);
+    let registry = Registry::default().with::<Task, _, _>(move |claim, task| {
+        let arrived = monotonic();
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push(arrived.saturating_sub(task.sent));
+        async move { Ok(claim.complete_alone(&[]).await?) }
+    });
+    let worker = tokio::spawn(buildit_worker::run(options(pool, database_url, 4), registry, stop.clone()));
+    joined(pool).await?;
+    let enqueuer = Command::new(std::env::current_exe()?)
+        .args(["bench", "latency", "--enqueue-only", "--jobs", &jobs.to_string(), "--rate", &rate.to_string()])
+        .env("DATABASE_URL", database_url)
+        .stdout(Stdio::null())
+        .status()
+        .await?;
+    ensure!(enqueuer.success(), "the enqueuing process failed");
+    while waits.lock().unwrap_or_else(PoisonError::into_inner).len() < jobs {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    worker.await??;
+    let waits = std::mem::take(&mut *waits.lock().unwrap_or_else(PoisonError::into_inner));
+    print(&json!({ "what": "two commits and a notify", "limit": percentiles(limit) }))?;
+    let mut result = serde_json::to_value(before.cost(pool, jobs as u64).await?)?;
+    if let (Some(result), Some(times)) = (result.as_object_mut(), percentiles(waits).as_object()) {
+        result.extend(times.clone());
+    }
+    print(&result)
+}
+
+/// The enqueuing process.
+pub(super) async fn enqueue_at_rate(pool: &PgPool, jobs: usize, rate: u64) -> anyhow::Result<()> {
+    let notifier = Notifier::new(pool.clone());
+    let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 / rate.max(1)));
+    for _ in 0..jobs {
+        tick.tick().await;
+        let job = NewJob::new(&Task { sleep: 0, more: 0, sent: monotonic() });
+        enqueue(pool, &[job]).await?;
+        notifier.jobs(Task::QUEUE);
+    }
+    // The last notification is on its way.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    Ok(())
+}
+
+/// The least that a pick-up through the database can take, in nanoseconds each: two durable commits and one NOTIFY.
+async fn commits_and_notify(pool: &PgPool, n: usize) -> anyhow::Result<Vec<u64>> {
+    let mut connection = pool.acquire().await?;
+    let mut times = Vec::with_capacity(n);
+    sqlx::query("create table if not exists bench_commits (at timestamptz)").execute(&mut *connection).await?;
+    for _ in 0..n {
+        let started = monotonic();
+        sqlx::query("insert into bench_commits values (now())").execute(&mut *connection).await?;
+        sqlx::query("select pg_notify('bench', '')").execute(&mut *connection).await?;
+        sqlx::query("insert into bench_commits values (now())").execute(&mut *connection).await?;
+        times.push(monotonic() - started);
+    }
+    sqlx::query("drop table bench_commits").execute(&mut *connection).await?;
+    Ok(times)
+}
+
+async fn joined(pool: &PgPool) -> anyhow::Result<()> {
+    while !sqlx::query_scalar::<_, bool>("select exists (select from workers where state = 'alive' and host = 'bench')")
+        .fetch_one(pool)
+        .await?
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+fn percentiles(mut nanos: Vec<u64>) -> serde_json::Value {
+    nanos.sort_unstable();
+    let at = |p: f64| {
+        let index = ((nanos.len() as f64 * p).ceil() as usize).clamp(1, nanos.len().max(1)) - 1;
+        nanos.get(index).map_or(0.0, |n| *n as f64 / 1e6)
+    };
+    json!({ "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99), "max_ms": at(1.0) })
+}

@@ -1,0 +1,88 @@
+//! What the first `buildit up` makes, and every later one finds: secrets, an organization, an account, a key, and the file
+//! that further workers and clients read.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use buildit_shared::{
+    db::{api_keys, organizations},
+    ids::OrganizationId,
+    permission::Permission,
+};
+use sqlx::PgPool;
+
+/// The organization of an installation's first account.
+pub(crate) const ORGANIZATION: &str = "home";
+const ACCOUNT: &str = "admin@localhost";
+
+/// The key that links are signed with; made once.
+pub(super) fn signing_key(data: &Path) -> anyhow::Result<String> {
+    let path = data.join("signing.key");
+    if let Ok(key) = fs::read_to_string(&path) {
+        return Ok(key.trim().to_owned());
+    }
+    let key = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+    write_private(&path, &key)?;
+    Ok(key)
+}
+
+/// The organization with its owner, and the key in `buildit.env`: the one that is there, if it still opens the door.
+pub(super) async fn account(pool: &PgPool, data: &Path) -> anyhow::Result<(OrganizationId, String)> {
+    let mut tx = pool.begin().await?;
+    let organization = organizations::ensure(&mut tx, ORGANIZATION).await?;
+    let user = organizations::ensure_owner(&mut tx, organization, ACCOUNT, "Administrator").await?;
+    tx.commit().await?;
+    if let Some(token) = read(data, "BUILDIT_TOKEN")
+        && api_keys::authenticate(pool, &token).await?.is_some()
+    {
+        return Ok((organization, token));
+    }
+    let key = api_keys::NewKey {
+        organization_id: organization,
+        name: "buildit up",
+        permissions: &Permission::ALL,
+        project_id: None,
+        created_by: Some(user),
+        expires_at: None,
+    };
+    Ok((organization, api_keys::create(pool, key).await?.plain))
+}
+
+fn env_file(data: &Path) -> PathBuf {
+    data.join("buildit.env")
+}
+
+fn read(data: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(env_file(data)).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.trim_matches('\'').to_owned())
+}
+
+/// Writes the variables as a file for `set -a; . D/buildit.env`.
+pub(super) fn write_env(data: &Path, variables: &[(&str, String)]) -> anyhow::Result<PathBuf> {
+    let mut text = String::from("# Written by `buildit up` at every start. Keep it to yourself: it holds keys.\n");
+    for (name, value) in variables {
+        text.push_str(&format!("{name}='{}'\n", value.replace('\'', "'\\''")));
+    }
+    let path = env_file(data);
+    write_private(&path, &text)?;
+    Ok(path)
+}
+
+/// A file for its owner alone, replaced as a whole.
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let new = path.with_extension("new");
+        let _ = fs::remove_file(&new);
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

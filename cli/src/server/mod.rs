@@ -1,0 +1,173 @@
+//! The serving commands: `up`, `api`, `worker`, `token`, and what they share.
+
+mod api;
+mod first_start;
+mod follow;
+mod sample;
+mod token;
+mod up;
+mod worker;
+
+pub(crate) use api::run as run_api;
+pub(crate) use first_start::ORGANIZATION;
+pub(crate) use token::run as run_token;
+pub(crate) use up::run as run_up;
+pub(crate) use worker::run as run_worker;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use buildit_shared::{
+    db::{self, Use},
+    queue::Signals,
+    storage::{Signer, Storage},
+};
+use buildit_worker::{
+    Repositories,
+    executor::local::LocalExecutor,
+    jobs::{Context, registry},
+    keep_house,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    config::{LogFormat, Settings},
+    exit::Problem,
+};
+
+/// Runs `work` on all cores; the token is cancelled by the first SIGTERM or Ctrl-C, the second ends the process.
+fn serve<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<(), Problem>
+where
+    F: Future<Output = Result<(), Problem>>,
+{
+    // The second one of a process changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let shutdown = CancellationToken::new();
+        let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let asked = shutdown.clone();
+        tokio::spawn(async move {
+            for count in 1.. {
+                tokio::select! {
+                    _ = interrupts.recv() => {}
+                    _ = terminations.recv() => {}
+                }
+                if count > 1 {
+                    std::process::exit(130);
+                }
+                tracing::info!("stopping; once more ends at once");
+                asked.cancel();
+            }
+        });
+        work(shutdown).await
+    })
+}
+
+/// Logs go to standard error, so that standard output stays for what was asked for.
+fn log_to_stderr(settings: &Settings, default: &str) -> Result<(), Problem> {
+    let filter = settings.log.as_deref().unwrap_or(default);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("`log` is {filter:?}, which is no filter such as `info` or `buildit_worker=debug`"))
+        .map_err(Problem::usage)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only where a subscriber is set already, which then stays.
+    let _ = match settings.log_format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.with_target(false).try_init(),
+    };
+    Ok(())
+}
+
+/// The process's metrics, for `/metrics`.
+fn install_metrics() -> Result<PrometheusHandle, Problem> {
+    Ok(PrometheusBuilder::new().install_recorder().context("the metrics cannot be set up")?)
+}
+
+fn storage(settings: &Settings) -> Result<Storage, Problem> {
+    let folder = settings.data_dir()?.join("objects");
+    let signer = Signer::new(settings.public_url()?, settings.signing_key()?.as_bytes());
+    Ok(Storage::files(&folder, signer)
+        .with_context(|| format!("cannot open the object store in {}", folder.display()))?)
+}
+
+/// The API until `shutdown`.
+async fn serve_api(
+    settings: &Settings,
+    listener: TcpListener,
+    public_url: Url,
+    metrics: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> Result<(), Problem> {
+    let url = settings.database_url()?;
+    let pool =
+        db::connect(url, Use::Api, 20).await.context("cannot reach the database").map_err(Problem::unreachable)?;
+    let config = buildit_api::Config {
+        pool,
+        database_url: url.to_owned(),
+        storage: storage(settings)?,
+        public_url,
+        repository_roots: settings.repository_roots.clone(),
+        metrics: Some(metrics),
+    };
+    Ok(buildit_api::serve(listener, config, shutdown).await.context("the API ended")?)
+}
+
+/// One worker until `shutdown`.
+async fn work(settings: &Settings, shutdown: CancellationToken) -> Result<(), Problem> {
+    let url = settings.database_url()?;
+    let slots = settings.slots();
+    let connections = u32::try_from(slots.values().sum::<usize>().clamp(4, 40)).unwrap_or(40);
+    let connect = |usage, n| async move {
+        db::connect(url, usage, n).await.context("cannot reach the database").map_err(Problem::unreachable)
+    };
+    let pool = connect(Use::Worker, connections).await?;
+    let data = settings.data_dir()?;
+    let steps = steps_folder(&data);
+    std::fs::create_dir_all(&steps).with_context(|| format!("cannot make {}", steps.display()))?;
+    let context = Context {
+        pool: pool.clone(),
+        logs: connect(Use::Logs, connections.min(8)).await?,
+        storage: storage(settings)?,
+        executor: Arc::new(LocalExecutor::new(steps, settings.runner()?)),
+        repositories: Repositories { folder: data.join("mirrors"), roots: settings.repository_roots.clone() },
+        registry: settings.registry.clone(),
+        scratch: data.join("scratch"),
+        stopping: shutdown.clone(),
+    };
+    let options = buildit_worker::Options {
+        database_url: url.to_owned(),
+        pool,
+        signals: Signals::listen(url),
+        host: host_name(),
+        slots,
+    };
+    let house = tokio::spawn(keep_house(Arc::new(context.clone()), settings.history_days, shutdown.clone()));
+    buildit_worker::run(options, registry(context), shutdown).await?;
+    house.await?;
+    Ok(())
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Where attempts live. Steps of a worker that is root run as another user, who must get there: where the data folder lies
+/// below one that is closed to others (`/root`), they get a folder of their own.
+fn steps_folder(data: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let open = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
+    if !rustix::process::geteuid().is_root() || data.ancestors().all(open) {
+        return data.join("steps");
+    }
+    let name = data.to_string_lossy().replace('/', "-");
+    Path::new("/var/lib/buildit/steps").join(name.trim_start_matches('-'))
+}
