@@ -51,7 +51,7 @@ pub(super) fn start(
     command.spawn().map_err(|error| format!("the shell cannot be started: {error}"))
 }
 
-/// The other half of [`start`], in the new process. Returns only when it failed.
+/// The other half of starting the shell, in the new process. Returns only when it failed.
 pub fn become_shell(parent: &str) -> io::Result<Infallible> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
