@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use buildit_shared::domain::{RunStatus, StepStatus, outcome};
 use buildit_shared::pipeline::Plan;
 use buildit_worker::executor::{Executor, Handle, LocalExecutor};
+use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -40,10 +41,8 @@ impl Run {
     /// Removes what the attempts have left.
     pub(super) async fn clean(&self) {
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
-        for handle in started {
-            // What cannot be removed is in the system's folder for temporary files.
-            self.executor.clean(&handle).await.ok();
-        }
+        // What cannot be removed is in the system's folder for temporary files.
+        join_all(started.iter().map(|handle| self.executor.clean(handle))).await;
     }
 }
 

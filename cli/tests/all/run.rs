@@ -191,6 +191,24 @@ fn steps_see_the_working_tree_as_it_is_and_a_clean_one() {
 }
 
 #[test]
+fn steps_see_the_branch_and_some_of_its_history() {
+    let project =
+        Project::sequence(&[&["git fsck --connectivity-only", "git rev-list --count HEAD", "git branch --all"]]);
+    for _ in 0..54 {
+        git(project.path(), ["commit", "--quiet", "--allow-empty", "-m", "more"]);
+    }
+    git(project.path(), ["switch", "--quiet", "--create", "topic/one"]);
+    let said = project.run(&[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let log = log_of(&said, "step-0");
+    assert!(log.contains(&"50") && log.contains(&"* topic/one"), "{}", said.out);
+
+    git(project.path(), ["switch", "--quiet", "--detach"]);
+    let detached = project.run(&[]);
+    assert_eq!(detached.code, Some(0), "{detached:?}");
+}
+
+#[test]
 fn what_steps_do_stays_in_their_copy() {
     let project = Project::sequence(&[&["rm -rf .git .platform.yaml", "touch made"], &["ls -A"]]);
     let said = project.run(&[]);
