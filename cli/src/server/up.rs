@@ -27,14 +27,13 @@ pub(crate) fn run(arguments: &Up) -> Result<Exit, Problem> {
     let settings = Settings::load(arguments.api.serving.config.as_deref(), arguments.api.flags())?;
     log_to_stderr(&settings, "warn")?;
     let metrics = install_metrics()?;
-    serve(|shutdown| up(settings, arguments.workers, !arguments.no_sample, metrics, shutdown))?;
+    serve(|shutdown| up(settings, arguments, metrics, shutdown))?;
     Ok(Exit::Success)
 }
 
 async fn up(
     mut settings: Settings,
-    workers: u32,
-    with_sample: bool,
+    arguments: &Up,
     metrics: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> Result<(), Problem> {
@@ -55,7 +54,7 @@ async fn up(
         .await
         .context("cannot start Postgres")?;
     settings.database_url = Some(postgres.url().to_owned());
-    let result = with_database(settings, &data, listener, url, workers, with_sample, metrics, shutdown).await;
+    let result = with_database(settings, &data, listener, url, arguments, metrics, shutdown).await;
     postgres.stop().await.context("Postgres did not stop; the next start deals with it")?;
     result
 }
@@ -65,8 +64,7 @@ async fn with_database(
     data: &Path,
     listener: TcpListener,
     url: Url,
-    workers: u32,
-    with_sample: bool,
+    arguments: &Up,
     metrics: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> Result<(), Problem> {
@@ -88,13 +86,14 @@ async fn with_database(
         let (settings, url, stop) = (settings.clone(), url.clone(), stop.clone());
         parts.spawn(async move { serve_api(&settings, listener, url, metrics, stop).await });
     }
-    for _ in 0..workers {
+    for _ in 0..arguments.workers {
         let (settings, stop) = (settings.clone(), stop.clone());
         parts.spawn(async move { work(&settings, stop).await });
     }
+    let with_sample = !arguments.no_sample;
     let greeting = async {
         if with_sample {
-            show_sample(&pool, organization, data, &url, workers > 0).await?;
+            show_sample(&pool, organization, data, &url, arguments.workers > 0).await?;
         }
         greet(data, &env, &url, &token, with_sample);
         std::future::pending::<anyhow::Result<()>>().await
