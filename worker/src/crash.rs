@@ -1,6 +1,6 @@
 //! Places where tests kill the process, to see that whoever comes next goes on.
 //!
-//! Only builds with debug assertions have them. `BUILDIT_CRASH_AT` names the place; `BUILDIT_CRASH_ONCE` a file that the
+//! Only builds with debug assertions have them. `TEST_CRASH_AT` names the place; `TEST_CRASH_ONCE` a file that the
 //! first process to come there makes, so that the others live.
 
 /// Kills this process at once, if a test asked for it at this place.
@@ -15,8 +15,8 @@ macro_rules! crash_point {
 
 #[cfg(debug_assertions)]
 pub(crate) fn here(place: &str) {
-    if std::env::var("BUILDIT_CRASH_AT").is_ok_and(|at| at == place) {
-        let first = std::env::var("BUILDIT_CRASH_ONCE")
+    if std::env::var("TEST_CRASH_AT").is_ok_and(|at| at == place) {
+        let first = std::env::var("TEST_CRASH_ONCE")
             .is_ok_and(|once| std::fs::File::options().write(true).create_new(true).open(once).is_ok());
         if first {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -18,8 +18,9 @@ use crate::ids::{JobId, OrganizationId, ProjectId, RunId, StepId, WorkerId};
 pub const SILENCE: Duration = Duration::from_secs(15);
 /// A lock that is gone shortens it to this. Longer than a worker takes to notice and stop acting (see the heartbeat).
 pub const GRACE: Duration = Duration::from_millis(2500);
-/// Workers that died in a row while they held a job, without progress in between, before the job is given up.
-pub const POISON: i16 = 3;
+/// Workers that died in a row while they held a job, without progress in between, before the job is given up. Enough that
+/// a job which only happened to be on machines that were going down is not blamed.
+pub const POISON: i16 = 6;
 
 /// What this rescuer has seen of the others.
 #[derive(Debug, Default)]

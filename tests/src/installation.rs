@@ -1,0 +1,382 @@
+//! A whole installation: database, API, bare repositories, and workers as processes that can be killed.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use buildit_api::Config;
+use buildit_postgres::Postgres;
+use buildit_shared::{
+    db::{
+        self, Use,
+        api_keys::{self, NewKey},
+        organizations,
+    },
+    permission::Permission,
+    storage::{Signer, Storage},
+};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{api::client, database::Database};
+
+/// Longest wait for anything that is to happen.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A running installation without workers.
+#[derive(Debug)]
+pub struct Installation {
+    /// Its API, without a slash at the end.
+    pub url: String,
+    /// A key with all permissions.
+    pub key: String,
+    /// Connections to its database.
+    pub pool: PgPool,
+    /// Its object store.
+    pub storage: Storage,
+    /// Where steps may write: closed to nobody.
+    pub shared: PathBuf,
+    database_url: String,
+    folder: TempDir,
+    server: Option<Postgres>,
+    client: reqwest::Client,
+    shutdown: CancellationToken,
+    served: Option<JoinHandle<std::io::Result<()>>>,
+    workers: AtomicU32,
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// A worker process; killed when dropped.
+#[derive(Debug)]
+pub struct Worker {
+    process: Mutex<Child>,
+    /// What it logs.
+    pub log: PathBuf,
+}
+
+/// A project with its bare repository.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its name.
+    pub name: String,
+    /// The repository.
+    pub repository: PathBuf,
+    work: PathBuf,
+}
+
+impl Installation {
+    /// One with a database of the shared server.
+    pub async fn start() -> Self {
+        let database = Database::new().await;
+        Self::on(database.url, None).await
+    }
+
+    /// One with a server of its own, which can be stopped.
+    pub async fn with_own_server() -> Self {
+        let server = Postgres::throwaway(&|line| eprintln!("{line}")).await.expect("a PostgreSQL server");
+        let url = server.url().to_owned();
+        let pool = db::connect(&url, Use::Api, 1).await.expect("a pool");
+        db::migrate(&pool).await.expect("the migrations apply");
+        Self::on(url, Some(server)).await
+    }
+
+    async fn on(database_url: String, server: Option<Postgres>) -> Self {
+        let folder = tempfile::Builder::new().prefix("buildit-test-").tempdir().expect("a folder");
+        // Steps run as another user where the tests are root.
+        open_to_all(folder.path(), 0o755);
+        let shared = folder.path().join("shared");
+        for name in ["repositories", "shared", "work"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        open_to_all(&shared, 0o777);
+        let pool = db::connect(&database_url, Use::Api, 10).await.expect("a pool");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let signer = Signer::new(url.parse().expect("an address"), SIGNING_KEY.as_bytes());
+        let storage = Storage::files(&folder.path().join("objects"), signer).expect("a store");
+        let config = Config {
+            pool: pool.clone(),
+            database_url: database_url.clone(),
+            storage: storage.clone(),
+            public_url: url.parse().expect("an address"),
+            repository_roots: vec![folder.path().join("repositories")],
+            metrics: None,
+        };
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(buildit_api::serve(listener, config, shutdown.clone()));
+        let mut connection = pool.acquire().await.expect("a connection");
+        let organization = organizations::ensure(&mut connection, "acme").await.expect("an organization");
+        let new = NewKey {
+            organization_id: organization,
+            name: "all",
+            permissions: &Permission::ALL,
+            project_id: None,
+            created_by: None,
+            expires_at: None,
+        };
+        let key = api_keys::create(&pool, new).await.expect("a key").plain;
+        drop(connection);
+        Self {
+            url,
+            key,
+            pool,
+            storage,
+            shared,
+            database_url,
+            folder,
+            server,
+            client: client(),
+            shutdown,
+            served: Some(served),
+            workers: AtomicU32::new(0),
+        }
+    }
+
+    /// The server of its own.
+    pub fn server(&mut self) -> &mut Postgres {
+        self.server.as_mut().expect("an installation with a server of its own")
+    }
+
+    /// Starts a worker.
+    pub fn worker(&self) -> Worker {
+        self.worker_with(&[])
+    }
+
+    /// Starts a worker that kills itself at the named place, unless another one has done so before.
+    pub fn worker_that_dies_at(&self, place: &str) -> Worker {
+        let once = self.folder.path().join("died");
+        self.worker_with(&[("TEST_CRASH_AT", place), ("TEST_CRASH_ONCE", &once.to_string_lossy())])
+    }
+
+    /// Starts a worker with these variables as well.
+    pub fn worker_with(&self, variables: &[(&str, &str)]) -> Worker {
+        let number = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
+        let log = self.folder.path().join(format!("worker-{number}.log"));
+        let output = fs::File::create(&log).expect("a log file");
+        let process = Command::new(programs().join("buildit"))
+            .arg("worker")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").expect("a PATH"))
+            .env("HOME", self.folder.path())
+            .env("DATABASE_URL", &self.database_url)
+            .env("BUILDIT_DATA_DIR", self.folder.path())
+            .env("BUILDIT_SIGNING_KEY", SIGNING_KEY)
+            .env("BUILDIT_REPOSITORY_ROOTS", json!([self.folder.path().join("repositories")]).to_string())
+            .env("BUILDIT_LOG", "info")
+            .envs(variables.iter().copied())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output)
+            .spawn()
+            .expect("buildit starts");
+        Worker { process: Mutex::new(process), log }
+    }
+
+    /// Makes a project whose repository holds these files in one commit on `main`.
+    pub async fn project(&self, name: &str, files: &[(&str, &str)]) -> Project {
+        let repository = self.folder.path().join("repositories").join(format!("{name}.git"));
+        let work = self.folder.path().join("work").join(name);
+        git(self.folder.path(), &["init", "-q", "--bare", "--initial-branch=main", &repository.to_string_lossy()]);
+        git(self.folder.path(), &["init", "-q", "--initial-branch=main", &work.to_string_lossy()]);
+        let project = Project { name: name.to_owned(), repository, work };
+        project.commit(files);
+        let body = json!({ "name": name, "repository": project.repository });
+        let (status, answer) = self.post("/api/v1/projects", body).await;
+        assert_eq!(status, 201, "{answer}");
+        project
+    }
+
+    /// Starts a run of `main` and returns its id.
+    pub async fn trigger(&self, project: &Project) -> String {
+        let path = format!("/api/v1/projects/{}/runs", project.name);
+        let (status, answer) = self.post(&path, json!({ "ref": "main" })).await;
+        assert_eq!(status, 201, "{answer}");
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The run as the API tells it; `Null` while the API cannot.
+    pub async fn run(&self, id: &str) -> Value {
+        match self.get(&format!("/api/v1/runs/{id}")).await {
+            (200, run) => run,
+            _ => Value::Null,
+        }
+    }
+
+    /// The run, once `reached` says so.
+    pub async fn until(&self, id: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let run = self.run(id).await;
+            if !run.is_null() && reached(&run) {
+                return run;
+            }
+            assert!(begun.elapsed() < LIMIT, "waited in vain until {what}: {run:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The run, once it has ended.
+    pub async fn ended(&self, id: &str) -> Value {
+        self.until(id, "the run ends", |run| !matches!(run["status"].as_str(), Some("pending" | "running"))).await
+    }
+
+    /// The stored log of a step.
+    pub async fn log(&self, run: &str, step: &str) -> String {
+        let key = format!("logs/pipelines/{run}/{step}.log");
+        let bytes = self.storage.get(&key).await.unwrap_or_else(|error| panic!("{key}: {error}"));
+        String::from_utf8(bytes.to_vec()).expect("a log of text")
+    }
+
+    /// `GET`, with the status and the JSON of the answer.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.answer(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    /// `POST`, with the status and the JSON of the answer.
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.answer(self.client.post(format!("{}{path}", self.url)).json(&body)).await
+    }
+
+    /// A request of one's own; the key is added.
+    pub async fn send(&self, request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder) -> reqwest::Response {
+        request(&self.client).bearer_auth(&self.key).send().await.expect("an answer")
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        match request.bearer_auth(&self.key).send().await {
+            Ok(response) => (response.status().as_u16(), response.json().await.unwrap_or(Value::Null)),
+            Err(_) => (0, Value::Null),
+        }
+    }
+
+    /// Stops the API and waits until it is down.
+    pub async fn stop_api(&mut self) {
+        self.shutdown.cancel();
+        if let Some(served) = self.served.take() {
+            served.await.expect("the API does not panic").expect("the API ends well");
+        }
+    }
+}
+
+impl Worker {
+    /// `kill -9`.
+    pub fn kill(&self) {
+        let mut process = self.lock();
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.lock());
+        rustix::process::kill_process(pid, signal).expect("the worker is there");
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.lock().id()
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.lock().try_wait().expect("a process of ours") {
+                return status;
+            }
+            assert!(begun.elapsed() < LIMIT, "the worker did not end; its log: {}", self.said());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until it was killed.
+    pub async fn killed(&self) {
+        let status = self.ended().await;
+        assert_eq!(status.signal(), Some(9), "it ended otherwise: {}", self.said());
+    }
+
+    /// What it has logged.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Project {
+    /// Commits these files on top of what is there and pushes `main`; returns the commit.
+    pub fn commit(&self, files: &[(&str, &str)]) -> String {
+        for (name, text) in files {
+            let path = self.work.join(name);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).expect("a folder");
+            }
+            fs::write(path, text).expect("a file");
+        }
+        git(&self.work, &["add", "-A"]);
+        git(&self.work, &["commit", "-q", "--allow-empty", "-m", "a change"]);
+        git(&self.work, &["push", "-q", &self.repository.to_string_lossy(), "main"]);
+        git(&self.work, &["rev-parse", "HEAD"])
+    }
+
+    /// Its working tree, for git commands of a test's own.
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+}
+
+const SIGNING_KEY: &str = "a signing key for tests, long enough to be one";
+
+/// The folder of `buildit` and `buildit-runner`: as the developer's script says, or beside this test program.
+pub fn programs() -> PathBuf {
+    let folder = std::env::var_os("BUILDIT_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let program = std::env::current_exe().expect("our own path");
+        program.ancestors().nth(2).expect("target/debug").to_owned()
+    });
+    for name in ["buildit", "buildit-runner"] {
+        assert!(folder.join(name).is_file(), "{} is not built; run ./dev test", folder.join(name).display());
+    }
+    folder
+}
+
+/// Runs git as nobody in particular and returns what it printed.
+pub fn git(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "safe.directory=*", "-c", "user.name=A", "-c", "user.email=a@example.org"])
+        .args(arguments)
+        .current_dir(folder)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .expect("git starts");
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn open_to_all(folder: &Path, mode: u32) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("permissions");
+}
