@@ -23,6 +23,9 @@ pub struct AttemptSpec {
     pub step: String,
     /// Shell commands, run in order by one shell, up to the first that fails.
     pub commands: Vec<String>,
+    /// What the log shows for each command, as its author wrote it; a command without one is shown itself.
+    #[serde(default)]
+    pub shown: Vec<String>,
     /// The complete environment of the commands. `PATH` (the runner's own) and `HOME` (a folder of
     /// the attempt) are added where they are missing, and [`ATTEMPT_ID_VARIABLE`] always.
     pub environment: BTreeMap<String, String>,
@@ -82,6 +85,7 @@ impl AttemptSpec {
             attempt_id: attempt_id.into(),
             step: step.into(),
             commands: Vec::new(),
+            shown: Vec::new(),
             environment: BTreeMap::new(),
             secrets: Vec::new(),
             workspace: PathBuf::from("workspace"),

@@ -139,6 +139,7 @@ fn spec(run: &Run, step: &PlannedStep, rendered: &Rendered, inputs: &[PathBuf]) 
     let artifacts = run.plan.artifacts.iter();
     AttemptSpec {
         commands: rendered.commands.clone(),
+        shown: step.commands.iter().map(|command| command.source.clone()).collect(),
         environment: rendered.environment.clone(),
         secrets: rendered.secrets.clone(),
         checkout: Some(run.checkout.clone()),

@@ -9,7 +9,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// The script, or why there cannot be one.
-pub(super) fn script(commands: &[String], workspace: &Path, progress: &Path) -> Result<String, String> {
+pub(super) fn script(
+    commands: &[String],
+    shown: &[String],
+    workspace: &Path,
+    progress: &Path,
+) -> Result<String, String> {
     let path = |path: &Path| match path.to_str() {
         Some(text) => Ok(quoted(text)),
         None => Err(format!("{} is not UTF-8", path.display())),
@@ -17,10 +22,11 @@ pub(super) fn script(commands: &[String], workspace: &Path, progress: &Path) -> 
     let progress = path(progress)?;
     let mut script = format!("cd {} || exit\n", path(workspace)?);
     for (index, command) in commands.iter().enumerate() {
-        if command.contains('\0') {
+        let shown = shown.get(index).unwrap_or(command);
+        if command.contains('\0') || shown.contains('\0') {
             return Err(format!("command {} contains a NUL character", index + 1));
         }
-        let echo = quoted(&format!("$ {}", command.trim_end()));
+        let echo = quoted(&format!("$ {}", shown.trim_end()));
         // Writing to a String cannot fail.
         let _ = writeln!(script, "printf . >>{progress}");
         let _ = writeln!(script, "printf '%s\\n' {echo}");
@@ -46,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_nul_character_is_refused() {
-        let error = script(&["a\0b".into()], Path::new("/w"), Path::new("/p")).unwrap_err();
+        let error = script(&["a\0b".into()], &[], Path::new("/w"), Path::new("/p")).unwrap_err();
         assert_eq!(error, "command 1 contains a NUL character");
     }
 }

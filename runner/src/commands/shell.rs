@@ -28,7 +28,7 @@ pub(super) fn start(
     output: OwnedFd,
 ) -> Result<Child, String> {
     check_environment(spec)?;
-    let text = script(&spec.commands, workspace, &folder.progress())?;
+    let text = script(&spec.commands, &spec.shown, workspace, &folder.progress())?;
     write_for_step(&folder.script(), text.as_bytes(), 0o640, spec, false)
         .and_then(|()| write_for_step(&folder.progress(), b"", 0o600, spec, true))
         .map_err(|error| format!("the step's script cannot be written: {error}"))?;

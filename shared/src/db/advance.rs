@@ -287,8 +287,10 @@ pub struct AttemptEnd {
     pub exit_code: Option<i32>,
     /// One sentence that says why and what to do.
     pub reason: Option<String>,
-    /// Object: the whole log.
+    /// Object: the whole log, under a key of this attempt alone.
     pub log_ref: Option<String>,
+    /// Object: the same log, under the key of the step's last attempt.
+    pub step_log_ref: Option<String>,
     /// The runner's last word.
     pub report: Option<Value>,
     /// When its first command began, milliseconds since the epoch.
@@ -381,7 +383,7 @@ async fn end_step(
         status as StepStatus,
         end.exit_code,
         end.reason,
-        end.log_ref,
+        end.step_log_ref,
     )
     .fetch_optional(&mut **tx)
     .await?;
@@ -659,6 +661,7 @@ pub async fn job_died(tx: &mut Tx<'_>, job: &Job, error: &str) -> Result<Vec<New
                 exit_code: None,
                 reason: Some(format!("BuildIt could not run this step: {error}; an operator can retry it")),
                 log_ref: None,
+                step_log_ref: None,
                 report: None,
                 first_command_at_ms: None,
                 retry_if_lost: false,

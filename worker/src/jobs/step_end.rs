@@ -62,7 +62,8 @@ pub(super) async fn finish(
         store_staged(cx, attempt, handle, report).await?;
     }
     crash_point!("step: outputs stored");
-    let end = decide(end, step, log_ref, claim.cancelled().is_cancelled());
+    let mut end = decide(end, step, log_ref, claim.cancelled().is_cancelled());
+    end.step_log_ref = end.log_ref.as_ref().map(|_| keys::log(attempt.run_id, &attempt.step));
     let mut tx = cx.pool.begin().await?;
     let jobs = advance::end_attempt(&mut tx, attempt.run_id, attempt.step_id, attempt.id, &end).await?;
     crash_point!("step: end written, not committed");
@@ -202,6 +203,7 @@ fn decide(end: StepEnd, step: &PlannedStep, log_ref: Option<String>, cancelled: 
         exit_code,
         reason,
         log_ref,
+        step_log_ref: None,
         first_command_at_ms: report
             .as_ref()
             .and_then(|report| report.first_command_at_ms)

@@ -40,6 +40,7 @@ pub(super) async fn spec(
     let checkout = attempt.checkout_key.as_deref().map(|key| local_copy(cx, key)).transpose()?;
     let mut spec = AttemptSpec::new(attempt.id.to_string(), attempt.step.clone());
     spec.commands = rendered.commands;
+    spec.shown = step.commands.iter().map(|command| command.source.clone()).collect();
     spec.environment = rendered.environment;
     spec.secrets = rendered.secrets;
     spec.checkout = checkout;
