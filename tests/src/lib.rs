@@ -3,3 +3,20 @@
 pub mod api;
 pub mod database;
 pub mod installation;
+pub mod queue;
+pub mod runs;
+
+use std::time::Duration;
+
+/// Asks until the answer is yes.
+///
+/// # Panics
+/// When it has not been for `limit`.
+pub async fn eventually(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"));
+}

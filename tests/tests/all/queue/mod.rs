@@ -1,0 +1,8 @@
+//! The queue, the fleet and the advance of runs against a real database.
+
+mod claims;
+mod deaths;
+mod graph;
+mod groups;
+mod model;
+mod retries;

@@ -1,0 +1,113 @@
+//! A retry of an ended run: a new generation that keeps what succeeded.
+
+use buildit_shared::{db::retry::Retried, domain::AttemptStatus};
+use buildit_tests::{
+    queue::Worker,
+    runs::{Runs, step},
+};
+
+async fn runs() -> (Runs, Worker) {
+    let runs = Runs::new().await;
+    let worker = runs.worker(&[("steps", 1), ("artifacts", 1)]).await;
+    (runs, worker)
+}
+
+#[tokio::test]
+async fn a_retry_does_again_what_failed_and_what_that_held_up() {
+    let (runs, worker) = runs().await;
+    let steps = [step("a", &[]), step("b", &[0]), step("c", &[0, 1]), step("d", &[0])];
+    let run = runs.start(&steps, None).await;
+    runs.work_off(&worker, &["b"]).await;
+    assert_eq!(runs.run(run).await, ("failure".into(), 0, 1));
+    assert_eq!(runs.retry(run).await, Retried::Started);
+    assert_eq!(runs.run(run).await, ("running".into(), 2, 2));
+    assert_eq!(runs.retry(run).await, Retried::NothingToRetry);
+    assert_eq!(runs.steps(run).await, ["a success", "b pending", "c pending", "d success"]);
+    assert_eq!(runs.work_off(&worker, &[]).await, ["b", "c"]);
+    assert_eq!(runs.run(run).await, ("success".into(), 0, 2));
+    assert_eq!(runs.attempts(run, "a").await, ["success"]);
+    assert_eq!(runs.attempts(run, "b").await, ["failure", "success"]);
+    assert_eq!(runs.count("select count(*) from job_history where kind = 'UploadArtifacts'").await, 2);
+    assert_eq!(runs.retry(run).await, Retried::NothingToRetry);
+}
+
+#[tokio::test]
+async fn a_retry_leaves_steps_alone_that_may_fail_or_were_left_out() {
+    let (runs, worker) = runs().await;
+    let (mut lint, mut publish) = (step("lint", &[]), step("publish", &[]));
+    lint.allow_failure = true;
+    publish.left_out = Some("not on this branch".into());
+    let run = runs.start(&[lint, publish, step("test", &[0, 1])], None).await;
+    runs.work_off(&worker, &["lint", "test"]).await;
+    assert_eq!(runs.run(run).await.0, "failure");
+    runs.retry(run).await;
+    assert_eq!(runs.work_off(&worker, &[]).await, ["test"]);
+    assert_eq!(runs.steps(run).await, ["lint failure", "publish skipped", "test success"]);
+    assert_eq!(runs.run(run).await, ("success".into(), 0, 2));
+}
+
+#[tokio::test]
+async fn a_retry_of_a_cancelled_run_is_not_cancelled() {
+    let (runs, worker) = runs().await;
+    let run = runs.start(&[step("a", &[]), step("b", &[0])], None).await;
+    runs.cancel(run).await.unwrap();
+    runs.work_off(&worker, &[]).await;
+    assert_eq!(runs.run(run).await, ("cancelled".into(), 0, 1));
+    runs.retry(run).await;
+    let claim = runs.claim_step(&worker, "a").await;
+    assert!(!claim.cancelled().is_cancelled());
+    let next = runs.end_step(&claim, AttemptStatus::Success).await.unwrap().expect("`b`");
+    drop(claim);
+    let publish = runs.end_step(&next, AttemptStatus::Success).await.unwrap().expect("the end");
+    runs.end_run(&publish).await.unwrap();
+    assert_eq!(runs.run(run).await, ("success".into(), 0, 2));
+}
+
+#[tokio::test]
+async fn a_retry_after_the_publishing_failed_publishes_again() {
+    let (runs, worker) = runs().await;
+    let run = runs.start(&[step("test", &[])], None).await;
+    let claim = runs.claim_step(&worker, "test").await;
+    let publish = runs.end_step(&claim, AttemptStatus::Success).await.unwrap().unwrap();
+    runs.bury(&publish, "no space left").await.unwrap();
+    drop((claim, publish));
+    assert_eq!(runs.run(run).await.0, "error");
+    assert_eq!(runs.retry(run).await, Retried::Started);
+    assert_eq!(runs.jobs(run).await, ["UploadArtifacts"]);
+    assert_eq!(runs.work_off(&worker, &[]).await, [""; 0]);
+    assert_eq!(runs.run(run).await, ("success".into(), 0, 2));
+}
+
+#[tokio::test]
+async fn a_retry_of_a_run_that_was_never_planned_plans_it() {
+    let (runs, _) = runs().await;
+    let run = runs.create(None).await.run_id;
+    let planner = runs.worker(&[("pipelines", 1)]).await;
+    let claim = planner.claim_one("pipelines").await;
+    runs.bury(&claim, "no such repository").await.unwrap();
+    drop(claim);
+    assert_eq!(runs.run(run).await.0, "error");
+    runs.retry(run).await;
+    assert_eq!(runs.run(run).await, ("pending".into(), 0, 2));
+    assert_eq!(runs.jobs(run).await, ["RunPipeline"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_at_the_same_moment_make_one_generation() {
+    let (runs, worker) = runs().await;
+    let run = runs.start(&[step("test", &[])], None).await;
+    runs.work_off(&worker, &["test"]).await;
+    let asked: Vec<_> = (0..4)
+        .map(|_| {
+            let runs = runs.clone();
+            tokio::spawn(async move { runs.retry(run).await })
+        })
+        .collect();
+    let mut started = 0;
+    for answer in asked {
+        started += usize::from(answer.await.unwrap() == Retried::Started);
+    }
+    assert_eq!(started, 1);
+    assert_eq!(runs.run(run).await, ("running".into(), 1, 2));
+    assert_eq!(runs.jobs(run).await, ["RunStep test"]);
+}
