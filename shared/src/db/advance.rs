@@ -16,11 +16,11 @@ use crate::{
     queue::{Job, NewJob},
 };
 
-pub(super) type Tx<'a> = Transaction<'a, Postgres>;
+pub(crate) type Tx<'a> = Transaction<'a, Postgres>;
 
 /// The run, locked until the transaction ends.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     pub(super) id: RunId,
     pub(super) organization_id: OrganizationId,
     pub(super) project_id: ProjectId,
@@ -32,20 +32,36 @@ pub(super) struct Run {
     pub(super) group: Option<String>,
 }
 
-pub(super) async fn lock(tx: &mut Tx<'_>, id: RunId) -> Result<Option<Run>, sqlx::Error> {
+/// Locks the run's row, and before it, where the run has a concurrency group, that group: whoever ends a run of a group
+/// also starts the next one, so without one order for both, two of them could wait for each other.
+pub(crate) async fn lock(tx: &mut Tx<'_>, id: RunId) -> Result<Option<Run>, sqlx::Error> {
     sqlx::query_as!(
         Run,
         r#"
+        with grouped as materialized (
+            select pg_advisory_xact_lock(hashtextextended('group/' || pipeline_id || '/' || concurrency_group, 0))
+            from pipeline_runs where id = $1 and concurrency_group is not null
+        )
         select id as "id: RunId", organization_id as "organization_id: OrganizationId",
                project_id as "project_id: ProjectId", pipeline_id as "pipeline_id: PipelineId",
                status as "status: RunStatus", generation, open_steps,
                cancel_requested_at is not null as "cancelling!", concurrency_group as "group"
-        from pipeline_runs where id = $1 for update
+        from pipeline_runs
+        where id = $1 and (select count(*) from grouped) >= 0       -- evaluated before any row is locked
+        for update
         "#,
         id.uuid()
     )
     .fetch_optional(&mut **tx)
     .await
+}
+
+/// Locks a concurrency group until the transaction ends: runs of a group start and end one at a time.
+async fn lock_group(tx: &mut Tx<'_>, pipeline: PipelineId, group: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", format!("group/{pipeline}/{group}"))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// A step to be made.
@@ -208,13 +224,8 @@ async fn insert_steps(tx: &mut Tx<'_>, run: &Run, steps: &[NewStep]) -> Result<i
 /// Starts a pending run if no other run of its group is active, and returns the jobs of its first steps.
 pub(super) async fn activate(tx: &mut Tx<'_>, run: &Run) -> Result<Vec<NewJob>, sqlx::Error> {
     if let Some(group) = &run.group {
-        // Runs of a group start and end one at a time: without this lock two could each find the other waiting.
-        sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended($1, 0))",
-            format!("group/{}/{group}", run.pipeline_id)
-        )
-        .execute(&mut **tx)
-        .await?;
+        // Without this lock two could each find the other waiting.
+        lock_group(tx, run.pipeline_id, group).await?;
         let ahead = sqlx::query_scalar!(
             "select number from pipeline_runs
              where pipeline_id = $1 and concurrency_group = $2 and status = 'running' and id <> $3",
@@ -625,9 +636,7 @@ pub(super) async fn finish(
     .await?;
     let Some(group) = &run.group else { return Ok(Vec::new()) };
     // The same lock as in `activate`: taken before looking for who waits.
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", format!("group/{}/{group}", run.pipeline_id))
-        .execute(&mut **tx)
-        .await?;
+    lock_group(tx, run.pipeline_id, group).await?;
     let next = sqlx::query_scalar!(
         r#"select id as "id: RunId" from pipeline_runs
            where pipeline_id = $1 and concurrency_group = $2 and status = 'pending' and id <> $3

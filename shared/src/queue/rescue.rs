@@ -12,7 +12,10 @@ use std::{
 use sqlx::{Postgres, Transaction};
 
 use super::{Error, Job, member::Peer};
-use crate::ids::{JobId, OrganizationId, ProjectId, RunId, StepId, WorkerId};
+use crate::{
+    db::advance,
+    ids::{JobId, OrganizationId, ProjectId, RunId, StepId, WorkerId},
+};
 
 /// A beat that stood still for so long is a dead worker's, even if its lock is held (a frozen machine).
 pub const SILENCE: Duration = Duration::from_secs(15);
@@ -100,13 +103,29 @@ pub async fn rescue(tx: &mut Transaction<'_, Postgres>, dead: Dead) -> Result<Op
 /// Frees all jobs whose worker is not at work any more: those of a worker just declared dead, and those that a claim
 /// took at the very moment its worker was declared dead by somebody else.
 pub async fn free_jobs_of_the_dead(tx: &mut Transaction<'_, Postgres>) -> Result<Rescued, Error> {
+    // Runs that a burial may end are locked before any job is, as everywhere: otherwise a cancel and this could wait
+    // for each other.
+    let doomed = sqlx::query_scalar!(
+        r#"
+        select distinct run_id as "run_id!: RunId" from jobs j
+        where state = 'running' and deaths >= $1 and run_id is not null
+          and not exists (select from workers w where w.id = j.worker_id and w.state in ('alive', 'draining'))
+        order by 1
+        "#,
+        POISON - 1
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    for run in doomed {
+        advance::lock(tx, run).await?;
+    }
     let rows = sqlx::query!(
         r#"
         with orphaned as (
             select j.id, j.attempt, j.worker_id, j.claimed_at,
                    -- Progress since the last death: log bytes stored and states reached.
                    coalesce((select a.log_len * 4 + (a.started_at is not null)::int * 2 + (a.first_command_at is not null)::int
-                             from step_attempts a where a.job_id = j.id order by a.number desc limit 1), 0) as mark
+                             from step_attempts a where a.step_id = j.step_id and a.job_id = j.id order by a.number desc limit 1), 0) as mark
             from jobs j
             where j.state = 'running'
               and not exists (select from workers w where w.id = j.worker_id and w.state in ('alive', 'draining'))

@@ -165,6 +165,46 @@ async fn a_failed_attempt_in_between_means_that_the_job_does_not_kill() {
     assert_eq!(queue.live(job).await.unwrap().attempt, 3);
 }
 
+/// Poison is buried under the run's lock like every other end, so the two wait for each other in one order only.
+#[tokio::test]
+async fn a_cancel_and_the_burial_of_poison_do_not_block_each_other() {
+    let runs = Runs::new().await;
+    let run = runs.start(&[step("test", &[])], Some(("main", false))).await;
+    for _ in 1..rescue::POISON {
+        let worker = runs.worker(&[("steps", 1)]).await;
+        let _claim = worker.claim_one("steps").await;
+        runs.declare_dead(&worker.member).await;
+    }
+    let worker = runs.worker(&[("steps", 1)]).await;
+    let _claim = worker.claim_one("steps").await;
+    // The cancel has the run's row, and has not come to its jobs yet.
+    let mut cancel = runs.pool.begin().await.unwrap();
+    sqlx::query("select from pipeline_runs where id = $1 for update").bind(run).execute(&mut *cancel).await.unwrap();
+    let bury = {
+        let (runs, dead) = (runs.clone(), rescue::Dead { worker: worker.member.id(), beat: 0 });
+        tokio::spawn(async move {
+            let mut tx = runs.pool.begin().await?;
+            for job in rescue::rescue(&mut tx, dead).await.unwrap().unwrap().poisoned {
+                let follow_up = buildit_shared::db::advance::job_died(&mut tx, &job, "they died").await?;
+                enqueue(&mut *tx, &follow_up).await?;
+            }
+            tx.commit().await
+        })
+    };
+    eventually("the burial waits for the run", Duration::from_secs(10), async || {
+        runs.count("select count(*) from pg_locks where not granted").await > 0
+    })
+    .await;
+    sqlx::query("update jobs set cancel_requested = true where run_id = $1")
+        .bind(run)
+        .execute(&mut *cancel)
+        .await
+        .unwrap();
+    cancel.commit().await.unwrap();
+    bury.await.unwrap().unwrap();
+    assert_eq!(runs.steps(run).await, ["test error"]);
+}
+
 #[tokio::test]
 async fn a_goodbye_readies_what_its_worker_still_holds() {
     let queue = Queue::new().await;

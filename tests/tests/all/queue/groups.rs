@@ -49,6 +49,53 @@ async fn the_next_run_of_a_group_starts_in_the_transaction_that_ends_the_one_bef
     assert_eq!(runs.reason(ids[1]).await, None);
 }
 
+/// Whoever ends a run looks for the one that waits; whoever cancels that one looks for the next. They meet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_run_and_the_cancel_of_the_one_that_waits_do_not_block_each_other() {
+    let (runs, worker) = runs().await;
+    let first = runs.start(&[step("test", &[])], ONE_AT_A_TIME).await;
+    let second = runs.start(&[step("test", &[])], ONE_AT_A_TIME).await;
+    let third = runs.start(&[step("test", &[])], ONE_AT_A_TIME).await;
+    let claim = runs.claim_step(&worker, "test").await;
+    let publish = runs.end_step(&claim, AttemptStatus::Success).await.unwrap().unwrap();
+    drop(claim);
+    let waiting = async |n| {
+        eventually("it waits", Duration::from_secs(10), async || {
+            runs.count("select count(*) from pg_locks where locktype = 'advisory' and not granted").await == n
+        })
+        .await;
+    };
+    // The gate holds the group, so that both have begun when either goes on.
+    let mut gate = runs.pool.begin().await.unwrap();
+    sqlx::query(
+        "select pg_advisory_xact_lock(hashtextextended('group/' || pipeline_id || '/' || concurrency_group, 0))
+         from pipeline_runs where id = $1",
+    )
+    .bind(first)
+    .execute(&mut *gate)
+    .await
+    .unwrap();
+    let ending = {
+        let runs = runs.clone();
+        tokio::spawn(async move { runs.end_run(&publish).await.unwrap() })
+    };
+    waiting(1).await;
+    let cancelling = {
+        let runs = runs.clone();
+        tokio::spawn(async move { runs.cancel(second).await })
+    };
+    waiting(2).await;
+    gate.commit().await.unwrap();
+    let (next, cancelled) = tokio::join!(ending, cancelling);
+    cancelled.unwrap().unwrap();
+    drop(next.unwrap());
+    // The run that ended started the second; the cancel ended that again, and the third is next.
+    let mut worker = worker;
+    worker.beat().await;
+    runs.work_off(&worker, &[]).await;
+    assert_eq!(statuses(&runs, &[first, second, third]).await, ["success", "cancelled", "success"]);
+}
+
 #[tokio::test]
 async fn a_run_whose_jobs_die_lets_the_next_of_its_group_go() {
     let (runs, worker) = runs().await;
