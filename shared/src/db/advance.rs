@@ -16,6 +16,9 @@ use crate::{
     queue::{Job, NewJob},
 };
 
+/// Why a run of a group ended that wants only its newest one.
+const SUPERSEDED: &str = "superseded by a newer run of its group";
+
 pub(crate) type Tx<'a> = Transaction<'a, Postgres>;
 
 /// The run, locked until the transaction ends.
@@ -126,8 +129,16 @@ pub async fn plan_run(tx: &mut Tx<'_>, id: RunId, planned: &Planned) -> Result<A
         finish(tx, &run, RunStatus::Cancelled, Some("cancelled before its first step")).await?;
         return Ok(Advanced::with(Vec::new()));
     }
-    let open = insert_steps(tx, &run, &planned.steps).await?;
     run.group = planned.concurrency.as_ref().map(|(group, _)| group.clone());
+    if let Some((group, newest_only)) = &planned.concurrency {
+        // Runs that are planned at the same moment see each other from here on.
+        lock_group(tx, run.pipeline_id, group).await?;
+        if *newest_only && is_superseded(tx, &run, group).await? {
+            let jobs = finish(tx, &run, RunStatus::Cancelled, Some(SUPERSEDED)).await?;
+            return Ok(Advanced::with(jobs));
+        }
+    }
+    let open = insert_steps(tx, &run, &planned.steps).await?;
     sqlx::query!(
         r#"
         update pipeline_runs
@@ -147,17 +158,32 @@ pub async fn plan_run(tx: &mut Tx<'_>, id: RunId, planned: &Planned) -> Result<A
     .execute(&mut **tx)
     .await?;
     if open == 0 {
-        finish(tx, &run, RunStatus::Skipped, Some("no step's `when` matches what started this run")).await?;
-        return Ok(Advanced::with(Vec::new()));
+        let reason = "no step's `when` matches what started this run";
+        return finish(tx, &run, RunStatus::Skipped, Some(reason)).await.map(Advanced::with);
     }
     let mut cancelled = Vec::new();
     if let Some((group, true)) = &planned.concurrency {
         for older in older_in_group(tx, &run, group).await? {
-            cancelled.extend(super::cancel::request(tx, older, "superseded by a newer run of its group").await?);
+            cancelled.extend(super::cancel::request(tx, older, SUPERSEDED).await?);
         }
     }
     let jobs = activate(tx, &run).await?;
     Ok(Advanced { jobs, cancelled })
+}
+
+/// A newer run of the group was planned first.
+async fn is_superseded(tx: &mut Tx<'_>, run: &Run, group: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (
+               select from pipeline_runs
+               where pipeline_id = $1 and concurrency_group = $2 and status in ('pending', 'running') and id > $3
+           ) as "superseded!""#,
+        run.pipeline_id.uuid(),
+        group,
+        run.id.uuid()
+    )
+    .fetch_one(&mut **tx)
+    .await
 }
 
 async fn older_in_group(tx: &mut Tx<'_>, run: &Run, group: &str) -> Result<Vec<RunId>, sqlx::Error> {

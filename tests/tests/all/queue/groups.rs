@@ -49,6 +49,36 @@ async fn the_next_run_of_a_group_starts_in_the_transaction_that_ends_the_one_bef
     assert_eq!(runs.reason(ids[1]).await, None);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_of_a_group_that_are_planned_at_the_same_moment_run_one_after_the_other() {
+    let (runs, worker) = runs().await;
+    for newest_only in [false, true] {
+        let mut ids = Vec::new();
+        for _ in 0..8 {
+            ids.push(runs.create(None).await.run_id);
+        }
+        sqlx::query("delete from jobs").execute(&runs.pool).await.unwrap();
+        let planning: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let (runs, id) = (runs.clone(), *id);
+                tokio::spawn(async move { runs.plan(id, &[step("test", &[])], Some(("main", newest_only))).await })
+            })
+            .collect();
+        for planned in planning {
+            planned.await.unwrap();
+        }
+        let active = || runs.count("select count(*) from pipeline_runs where status = 'running'");
+        assert_eq!(active().await, 1);
+        let worked = runs.work_off(&worker, &[]).await.len();
+        assert_eq!(active().await, 0);
+        assert_eq!(runs.count("select count(*) from pipeline_runs where status = 'pending'").await, 0);
+        // Of those that supersede each other only the newest works, in whatever order they were planned.
+        assert_eq!(worked, if newest_only { 1 } else { 8 });
+        assert_eq!(runs.run(ids[7]).await.0, "success");
+    }
+}
+
 /// Whoever ends a run looks for the one that waits; whoever cancels that one looks for the next. They meet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_run_and_the_cancel_of_the_one_that_waits_do_not_block_each_other() {
