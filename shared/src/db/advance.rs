@@ -651,7 +651,9 @@ pub(super) async fn finish(
     reason: Option<&str>,
 ) -> Result<Vec<NewJob>, sqlx::Error> {
     sqlx::query!(
-        r#"update pipeline_runs set status = $2, reason = $3, finished_at = now(),
+        r#"update pipeline_runs set status = $2, finished_at = now(),
+                  -- Whoever asked for a cancel said why.
+                  reason = coalesce($3, case when $2 = 'cancelled'::run_status then reason end),
                   started_at = coalesce(started_at, case when status = 'running' then now() end)
            where id = $1 and status in ('pending', 'running')"#,
         run.id.uuid(),

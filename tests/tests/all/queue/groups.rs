@@ -49,6 +49,22 @@ async fn the_next_run_of_a_group_starts_in_the_transaction_that_ends_the_one_bef
     assert_eq!(runs.reason(ids[1]).await, None);
 }
 
+#[tokio::test]
+async fn a_newer_run_cancels_the_older_ones_of_its_group() {
+    let (runs, worker) = runs().await;
+    let first = runs.start(&[step("test", &[])], NEWEST_ONLY).await;
+    let busy = runs.claim_step(&worker, "test").await;
+    let second = runs.start(&[step("test", &[])], NEWEST_ONLY).await;
+    let third = runs.start(&[step("test", &[])], NEWEST_ONLY).await;
+    assert_eq!(statuses(&runs, &[first, second, third]).await, ["running", "cancelled", "pending"]);
+    assert_eq!(runs.reason(second).await.unwrap(), "superseded by a newer run of its group");
+    let publish = runs.end_step(&busy, AttemptStatus::Cancelled).await.unwrap().unwrap();
+    drop(busy);
+    let next = runs.end_run(&publish).await.unwrap().unwrap();
+    assert_eq!(next.job.run_id, Some(third));
+    assert_eq!(statuses(&runs, &[first, second, third]).await, ["cancelled", "cancelled", "running"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_of_a_group_that_are_planned_at_the_same_moment_run_one_after_the_other() {
     let (runs, worker) = runs().await;
@@ -124,6 +140,17 @@ async fn the_end_of_a_run_and_the_cancel_of_the_one_that_waits_do_not_block_each
     worker.beat().await;
     runs.work_off(&worker, &[]).await;
     assert_eq!(statuses(&runs, &[first, second, third]).await, ["success", "cancelled", "success"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_run_that_waited_says_who_cancelled_it() {
+    let (runs, _) = runs().await;
+    runs.start(&[step("test", &[])], ONE_AT_A_TIME).await;
+    let second = runs.start(&[step("test", &[])], ONE_AT_A_TIME).await;
+    runs.cancel(second).await.unwrap();
+    assert_eq!(runs.run(second).await.0, "cancelled");
+    assert_eq!(runs.reason(second).await.unwrap(), "cancelled by Ada");
+    assert_eq!(runs.jobs(second).await, [""; 0]);
 }
 
 #[tokio::test]
