@@ -272,13 +272,19 @@ pub(super) async fn activate(tx: &mut Tx<'_>, run: &Run) -> Result<Vec<NewJob>, 
             return Ok(Vec::new());
         }
     }
-    sqlx::query!(
+    let open = sqlx::query_scalar!(
         "update pipeline_runs set status = 'running', reason = null, started_at = coalesce(started_at, now())
-         where id = $1 and status = 'pending'",
+         where id = $1 and status = 'pending' returning open_steps",
         run.id.uuid()
     )
-    .execute(&mut **tx)
+    .fetch_optional(&mut **tx)
     .await?;
+    match open {
+        None => return Ok(Vec::new()),
+        // A retry in which every step stands: only the publishing failed.
+        Some(0) => return Ok(vec![publish_job(run)]),
+        Some(_) => {}
+    }
     let ready = sqlx::query_scalar!(
         r#"select id as "id: StepId" from pipeline_steps
            where run_id = $1 and status = 'pending' and unmet = 0 order by step_order"#,
@@ -494,11 +500,13 @@ pub(super) async fn close_steps(tx: &mut Tx<'_>, run: &Run, closed: i32) -> Resu
         // It never started: cancelled while it waited for its group. Nothing was staged.
         return finish(tx, run, RunStatus::Cancelled, None).await;
     }
-    Ok(vec![
-        NewJob::new(&UploadArtifacts { run_id: run.id })
-            .of(run.organization_id, run.project_id, run.id, None)
-            .unique(format!("UploadArtifacts/{}/{}", run.id, run.generation)),
-    ])
+    Ok(vec![publish_job(run)])
+}
+
+fn publish_job(run: &Run) -> NewJob {
+    NewJob::new(&UploadArtifacts { run_id: run.id })
+        .of(run.organization_id, run.project_id, run.id, None)
+        .unique(format!("UploadArtifacts/{}/{}", run.id, run.generation))
 }
 
 /// A published file.

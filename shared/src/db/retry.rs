@@ -73,13 +73,7 @@ pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId)
         sqlx::query_scalar!(r#"select exists (select from pipeline_steps where run_id = $1) as "planned!""#, id.uuid())
             .fetch_one(&mut **tx)
             .await?;
-    let mut jobs =
-        if planned { advance::activate(tx, &run).await? } else { vec![advance::plan_again(&run, generation)] };
-    if planned && reopened == 0 {
-        // Every step stands; only the publishing failed.
-        let active = advance::lock(tx, id).await?.unwrap_or(run);
-        jobs.extend(advance::close_steps(tx, &active, 0).await?);
-    }
+    let jobs = if planned { advance::activate(tx, &run).await? } else { vec![advance::plan_again(&run, generation)] };
     enqueue(&mut **tx, &jobs).await?;
     Ok(Retried::Started)
 }

@@ -79,6 +79,23 @@ async fn a_retry_after_the_publishing_failed_publishes_again() {
 }
 
 #[tokio::test]
+async fn a_retry_of_the_publishing_waits_for_its_group_and_publishes_then() {
+    let (runs, worker) = runs().await;
+    let group = Some(("main", false));
+    let first = runs.start(&[step("test", &[])], group).await;
+    let claim = runs.claim_step(&worker, "test").await;
+    let publish = runs.end_step(&claim, AttemptStatus::Success).await.unwrap().unwrap();
+    runs.bury(&publish, "no space left").await.unwrap();
+    drop((claim, publish));
+    let second = runs.start(&[step("test", &[])], group).await;
+    runs.retry(first).await;
+    assert_eq!(runs.run(first).await, ("pending".into(), 0, 2));
+    assert_eq!(runs.work_off(&worker, &[]).await, ["test"]);
+    assert_eq!(runs.run(second).await.0, "success");
+    assert_eq!(runs.run(first).await, ("success".into(), 0, 2));
+}
+
+#[tokio::test]
 async fn a_retry_of_a_run_that_was_never_planned_plans_it() {
     let (runs, _) = runs().await;
     let run = runs.create(None).await.run_id;
