@@ -60,9 +60,10 @@ impl WorkingTree {
         fs::create_dir_all(&packs).with_context(|| format!("cannot make {}", packs.display()))?;
         let mut listing = start(&self.root, &["rev-list", "--objects", DEPTH, "HEAD"])?;
         let objects = listing.stdout.take().context("git has no output")?;
-        let packing = git(&self.root, &["pack-objects", "-q", "--window=0"])
-            .arg(packs.join("pack"))
+        // By way of standard output, since git would write beside the repository's own packs first.
+        let packing = git(&self.root, &["pack-objects", "-q", "--window=0", "--stdout"])
             .stdin(objects)
+            .stdout(File::create_new(packs.join("pack-1.pack"))?)
             .spawn()
             .context("cannot run git")?;
         let history = start(&self.root, &["rev-list", "--parents", DEPTH, "HEAD"])?;
@@ -75,6 +76,7 @@ impl WorkingTree {
         self.write_git_dir(&git_dir, &end(history)?)?;
         end(listing)?;
         end(packing)?;
+        end(start(&git_dir, &["--git-dir=.", "index-pack", "objects/pack/pack-1.pack"])?)?;
         end(start(&git_dir, &["--git-dir=.", "read-tree", "HEAD"])?)?;
         archive.append_dir_all(".git", &git_dir)?;
         archive.into_inner()?.finish()?;

@@ -209,6 +209,13 @@ fn steps_see_the_branch_and_some_of_its_history() {
 }
 
 #[test]
+fn temporary_files_may_lie_on_another_file_system() {
+    let project = Project::sequence(&[&["git fsck"]]);
+    let said = said(project.command().env("TMPDIR", "/dev/shm"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[test]
 fn what_steps_do_stays_in_their_copy() {
     let project = Project::sequence(&[&["rm -rf .git .platform.yaml", "touch made"], &["ls -A"]]);
     let said = project.run(&[]);
