@@ -213,9 +213,10 @@ pub(crate) struct Install {
     /// The address of the BuildIt server
     #[arg(long, env = "BUILDIT_URL", default_value = "http://127.0.0.1:30080")]
     pub(crate) url: url::Url,
-    /// The key that may start runs of the project, `-` to read it from standard input. It is kept
-    /// in a file that its owner alone can read; without this option the one kept before stays
-    #[arg(long, env = "BUILDIT_TOKEN", hide_env_values = true)]
+    /// A key that may start runs of the project, `-` to read it from standard input; kept in a file that its owner
+    /// alone can read. Without this the server makes one, with the rights of BUILDIT_TOKEN; without that either, the one
+    /// kept before stays
+    #[arg(long)]
     pub(crate) key: Option<String>,
     /// The pipeline file in the repository, for --pre-receive
     #[arg(long, value_name = "PATH", default_value = crate::PIPELINE_FILE)]

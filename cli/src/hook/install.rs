@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::key;
 use super::repository::{Repository, Target, write_durably};
 use super::spool::Spool;
 use crate::arguments::Install;
@@ -18,7 +19,7 @@ const MARK: &str = "# Installed by `buildit hook install`.";
 pub(crate) fn run(arguments: Install) -> Result<Exit, Problem> {
     let repository = Repository::open(&arguments.repository).map_err(Problem::usage)?;
     let hooks = repository.hooks()?;
-    keep_key(&repository, arguments.key)?;
+    keep_key(&repository, &arguments)?;
     repository.write_target(&Target {
         url: arguments.url.clone(),
         project: arguments.project.clone(),
@@ -36,18 +37,20 @@ pub(crate) fn run(arguments: Install) -> Result<Exit, Problem> {
     Ok(Exit::Success)
 }
 
-fn keep_key(repository: &Repository, given: Option<String>) -> Result<(), Problem> {
-    let key = match given.as_deref() {
-        Some("-") => {
+fn keep_key(repository: &Repository, arguments: &Install) -> Result<(), Problem> {
+    let token = std::env::var("BUILDIT_TOKEN").ok().filter(|token| !token.is_empty());
+    let key = match (arguments.key.as_deref(), token) {
+        (Some("-"), _) => {
             let mut line = String::new();
             io::stdin().lock().read_line(&mut line).context("cannot read the key")?;
             line.trim().to_owned()
         }
-        Some(key) => key.trim().to_owned(),
-        None if repository.key().is_ok() => return Ok(()),
-        None => {
+        (Some(key), _) => key.trim().to_owned(),
+        (None, Some(token)) => key::for_project(&arguments.url, &token, &arguments.project)?,
+        (None, None) if repository.key().is_ok() => return Ok(()),
+        (None, None) => {
             return Err(Problem::usage(anyhow::anyhow!(
-                "no key is given, which starts runs of the project: say --key, or set BUILDIT_TOKEN"
+                "no key is given, which starts runs of the project: set BUILDIT_TOKEN to a key that may make one, or say --key"
             )));
         }
     };

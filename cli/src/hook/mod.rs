@@ -6,6 +6,7 @@
 
 mod deliver;
 mod install;
+mod key;
 mod post_receive;
 mod pre_receive;
 mod repository;

@@ -51,15 +51,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(target: &Target, key: String) -> Result<Server> {
-        // The second one of a process changes nothing.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(LIMIT)
-            // Elsewhere the key has no business.
-            .redirect(Policy::none())
-            .build()
-            .context("cannot set up the connection")?;
+        let client = client()?;
         let mut address = target.url.clone();
         address
             .path_segments_mut()
@@ -95,7 +87,20 @@ impl Server {
     }
 }
 
-async fn exchange(request: reqwest::RequestBuilder) -> reqwest::Result<(StatusCode, Vec<u8>)> {
+/// Short limits: a person waits, or git does.
+pub(super) fn client() -> Result<reqwest::Client> {
+    // The second one of a process changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .timeout(LIMIT)
+        // Elsewhere the key has no business.
+        .redirect(Policy::none())
+        .build()
+        .context("cannot set up the connection")
+}
+
+pub(super) async fn exchange(request: reqwest::RequestBuilder) -> reqwest::Result<(StatusCode, Vec<u8>)> {
     let mut response = request.send().await?;
     let status = response.status();
     let mut body = Vec::new();
@@ -110,7 +115,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> reqwest::Result<(StatusCo
 }
 
 /// The message of an error answer, or its text.
-fn message(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = json.as_ref().and_then(|json| json.pointer("/error/message").or(json.get("message")));
     match message.and_then(|message| message.as_str()) {

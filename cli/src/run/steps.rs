@@ -1,5 +1,6 @@
 //! All steps: in the order of the graph, side by side where it allows.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,8 +106,14 @@ fn left_out(reason: Option<&String>) -> Option<Ended> {
     reason.map(|reason| Ended::without_running(StepStatus::Skipped, reason.clone()))
 }
 
-/// What the steps that it depends on hand on, in the order of the file.
+/// What the steps that it depends on, directly or by others, hand on, in the order of the file.
 fn inputs(plan: &Plan, step: usize, ended: &[Option<Ended>]) -> Vec<PathBuf> {
-    let before = plan.steps[step].depends_on.iter();
-    before.filter_map(|&before| ended[before].as_ref()?.outputs.clone()).collect()
+    let mut before = BTreeSet::new();
+    let mut open = plan.steps[step].depends_on.clone();
+    while let Some(on) = open.pop() {
+        if before.insert(on) {
+            open.extend(&plan.steps[on].depends_on);
+        }
+    }
+    before.into_iter().filter_map(|before| ended[before].as_ref()?.outputs.clone()).collect()
 }

@@ -5,6 +5,8 @@
 //! parents of a step that end at the same moment see each other: the second waits for the first, and whoever brings
 //! `unmet` or `open_steps` to zero enqueues what follows.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
 
@@ -199,12 +201,26 @@ async fn older_in_group(tx: &mut Tx<'_>, run: &Run, group: &str) -> Result<Vec<R
     .await
 }
 
+/// The steps that `step` waits for. One that a filter left out holds nobody up, but what it would have waited for does.
+fn waits_for(steps: &[NewStep], step: usize) -> BTreeSet<usize> {
+    let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut open = steps[step].depends_on.clone();
+    while let Some(on) = open.pop() {
+        if steps[on].left_out.is_none() {
+            found.insert(on);
+        } else if seen.insert(on) {
+            open.extend(&steps[on].depends_on);
+        }
+    }
+    found
+}
+
 async fn insert_steps(tx: &mut Tx<'_>, run: &Run, steps: &[NewStep]) -> Result<i32, sqlx::Error> {
     let ids: Vec<StepId> = steps.iter().map(|_| StepId::new()).collect();
+    let waits_for: Vec<BTreeSet<usize>> = (0..steps.len()).map(|step| waits_for(steps, step)).collect();
     let mut open = 0;
     for (order, (step, id)) in steps.iter().zip(&ids).enumerate() {
-        // A step that a filter left out holds nobody up.
-        let unmet = step.depends_on.iter().filter(|&&on| steps[on].left_out.is_none()).count();
+        let unmet = waits_for[order].len();
         let depends_on: Vec<String> = step.depends_on.iter().map(|&on| steps[on].name.clone()).collect();
         sqlx::query!(
             r#"
@@ -232,11 +248,8 @@ async fn insert_steps(tx: &mut Tx<'_>, run: &Run, steps: &[NewStep]) -> Result<i
         .await?;
         open += i32::from(step.left_out.is_none());
     }
-    let (from, to): (Vec<_>, Vec<_>) = steps
-        .iter()
-        .zip(&ids)
-        .flat_map(|(step, id)| step.depends_on.iter().map(|&on| (id.uuid(), ids[on].uuid())))
-        .unzip();
+    let (from, to): (Vec<_>, Vec<_>) =
+        waits_for.iter().zip(&ids).flat_map(|(on, id)| on.iter().map(|&on| (id.uuid(), ids[on].uuid()))).unzip();
     sqlx::query!(
         "insert into step_dependencies (step_id, depends_on_id) select * from unnest($1::uuid[], $2::uuid[])",
         &from,
@@ -725,4 +738,29 @@ pub async fn job_died(tx: &mut Tx<'_>, job: &Job, error: &str) -> Result<Vec<New
 /// Plans the run anew: for one that ended before it had steps.
 pub(super) fn plan_again(run: &Run, generation: i32) -> NewJob {
     plan_job(run.organization_id, run.project_id, run.id, generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(depends_on: &[usize], left_out: bool) -> NewStep {
+        NewStep {
+            name: "a".into(),
+            image: String::new(),
+            plan: Value::Null,
+            depends_on: depends_on.to_vec(),
+            allow_failure: false,
+            retries: 0,
+            left_out: left_out.then(|| "its `when`".into()),
+        }
+    }
+
+    #[test]
+    fn a_step_waits_for_what_a_left_out_one_would_have_waited_for() {
+        let steps = [step(&[], false), step(&[0], true), step(&[1], true), step(&[2], false), step(&[0, 1], false)];
+        assert_eq!(waits_for(&steps, 3), BTreeSet::from([0]));
+        assert_eq!(waits_for(&steps, 4), BTreeSet::from([0]));
+        assert_eq!(waits_for(&steps, 0), BTreeSet::new());
+    }
 }

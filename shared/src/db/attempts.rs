@@ -110,15 +110,20 @@ pub async fn explain(claim: &Claim, pool: &PgPool, id: AttemptId, reason: &str) 
     Ok(())
 }
 
-/// Outputs of the steps that this one depends on, as their attempts' reports name them, in step order.
+/// The reports of the steps that this one depends on, directly or by others, in step order.
 pub async fn reports_of_dependencies(pool: &PgPool, step: StepId) -> Result<Vec<(AttemptId, Value)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
+        with recursive before (id) as (
+            select depends_on_id from step_dependencies where step_id = $1
+            union
+            select d.depends_on_id from step_dependencies d join before b on d.step_id = b.id
+        )
         select distinct on (s.step_order) a.id as "id: AttemptId", a.report as "report!"
-        from step_dependencies d
-             join pipeline_steps s on s.id = d.depends_on_id
+        from before b
+             join pipeline_steps s on s.id = b.id
              join step_attempts a on a.step_id = s.id
-        where d.step_id = $1 and a.status = 'success' and a.report is not null
+        where a.status = 'success' and a.report is not null
         order by s.step_order, a.number desc
         "#,
         step.uuid()

@@ -8,6 +8,7 @@
 //!   that a crash may not lose.
 
 mod claim;
+mod complete;
 mod ended;
 mod enqueue;
 pub mod listen;
