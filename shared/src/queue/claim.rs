@@ -270,7 +270,7 @@ impl Claim {
             ),
             -- What follows. The first of queue $4 is inserted already claimed, unless something more urgent waits there.
             incoming as materialized (
-                select n.*, n.nth = 1 and n.delay_ms = 0 and n.queue = $4 and exists (select from able)
+                select n.*, n.nth = 1 and n.delay_ms = 0 and n.queue = $4 and n.kind = any($18) and exists (select from able)
                        and not exists (select from jobs j where j.queue = n.queue and j.state = 'ready'
                                        and j.priority > n.priority) as taken
                 from ended, unnest($6::uuid[], $7::text[], $8::text[], $9::jsonb[], $10::int[], $11::smallint[],
