@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod database;
+pub mod fleet;
 pub mod installation;
 pub mod queue;
 pub mod runs;

@@ -173,6 +173,11 @@ impl Worker {
         beat
     }
 
+    /// Connects again after its connection broke.
+    pub async fn reconnect(&mut self, queue: &Queue) {
+        self.lock = PgConnection::connect(&queue.database.url).await.expect("a direct connection");
+    }
+
     /// Leaves the fleet.
     pub async fn goodbye(mut self) {
         queue::goodbye(&self.member, &mut self.lock).await.expect("said goodbye");

@@ -139,7 +139,7 @@ impl Claim {
             -- What follows. The first is inserted already claimed if this worker may take it (as above) and nothing more
             -- urgent waits in its queue. Materialized: decided once for each row.
             incoming as materialized (
-                select n.*, n.nth = 1 and n.delay_ms = 0 and $3::bigint is not null
+                select n.*, n.nth = 1 and n.delay_ms = 0 and $3::bigint is not null and n.kind = any($17)
                        and exists (select from workers where id = $4 and state = 'alive')
                        and not exists (select from queues where name = n.queue and paused_at is not null)
                        and not exists (select from jobs j where j.queue = n.queue and j.state = 'ready'
@@ -190,6 +190,7 @@ impl Claim {
             &c.projects as &[Option<Uuid>],
             &c.runs as &[Option<Uuid>],
             &c.steps as &[Option<Uuid>],
+            &self.member.kinds,
         )
         .fetch_all(db)
         .await

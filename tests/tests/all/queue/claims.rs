@@ -170,6 +170,22 @@ async fn a_draining_worker_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_worker_fuses_no_job_of_a_kind_it_does_not_know() {
+    let (queue, worker, _) = one_left().await;
+    let claim = worker.claim_one("left").await;
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    struct Newer {}
+    impl buildit_shared::jobs::JobArgs for Newer {
+        const KIND: &'static str = "TestNewer";
+        const QUEUE: &'static str = "left";
+        const MAX_ATTEMPTS: i32 = 3;
+    }
+    let newer = NewJob::new(&Newer {});
+    assert!(claim.complete_alone(std::slice::from_ref(&newer)).await.unwrap().into_next().is_none());
+    assert_eq!(state(&queue, newer.id()).await, "ready");
+}
+
+#[tokio::test]
 async fn a_job_may_follow_itself_under_the_same_unique_key() {
     let (queue, worker, _) = one_left().await;
     let _ = worker.claim_one("left").await.complete_alone(&[]).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod claims;
 mod deaths;
+mod fleet;
 mod graph;
 mod groups;
 mod model;

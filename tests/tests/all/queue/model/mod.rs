@@ -3,6 +3,9 @@
 //! The model checks after every step that each job is in exactly one place, that nothing ends twice, that claims come in
 //! order of priority and time, that a paused queue hands out nothing, and that whoever lost a claim changes nothing.
 
+mod rows;
+mod steps;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use buildit_shared::{
@@ -10,98 +13,17 @@ use buildit_shared::{
     ids::JobId,
     queue::{Claim, Ended, Error, NewJob, prune, rescue},
 };
-use buildit_tests::queue::{Left, Queue, Right, Worker};
-use proptest::{collection::vec, option, prelude::*, sample::Index, test_runner::Config};
+use buildit_tests::queue::{Queue, Worker};
+use proptest::{collection::vec, prelude::*, test_runner::Config};
+
+use self::rows::EndedRow;
+use self::steps::{How, Spec, Step, any_step};
 
 const QUEUES: [&str; 2] = ["left", "right"];
 const WORKERS: usize = 3;
 const SLOTS: usize = 2;
 /// Far enough for no test to last so long.
 const DELAY: Duration = Duration::from_secs(3600);
-
-#[derive(Clone, Debug)]
-struct Spec {
-    queue: usize,
-    priority: i16,
-    delayed: bool,
-    key: Option<u8>,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Enqueue(Vec<Spec>),
-    Claim {
-        worker: usize,
-        queue: usize,
-        slots: usize,
-    },
-    End(Index, How),
-    /// With a claim that was lost or ended before.
-    EndLate(Index, How),
-    /// Nobody knows of the claim any more: its reply was lost.
-    Forget(Index),
-    Beat(usize),
-    /// Somebody saw the worker stand still, at this beat or at the one before.
-    Die {
-        worker: usize,
-        moved: bool,
-    },
-    Cancel(Index),
-    Pause(usize),
-    Resume(usize),
-    /// Every delay has passed.
-    Later,
-    Promote,
-    Prune,
-}
-
-#[derive(Clone, Debug)]
-enum How {
-    Complete { follow_up: Vec<Spec>, in_transaction: bool },
-    Retry { delayed: bool },
-    Snooze { delayed: bool },
-    Bury(Vec<Spec>),
-}
-
-fn spec() -> impl Strategy<Value = Spec> {
-    let key = option::weighted(0.3, 0..3u8);
-    (0..2usize, -1..=1i16, prop::bool::weighted(0.2), key).prop_map(|(queue, priority, delayed, key)| Spec {
-        queue,
-        priority,
-        delayed,
-        key,
-    })
-}
-
-fn how() -> impl Strategy<Value = How> {
-    prop_oneof![
-        4 => (vec(spec(), 0..3), any::<bool>())
-            .prop_map(|(follow_up, in_transaction)| How::Complete { follow_up, in_transaction }),
-        1 => any::<bool>().prop_map(|delayed| How::Retry { delayed }),
-        1 => any::<bool>().prop_map(|delayed| How::Snooze { delayed }),
-        1 => vec(spec(), 0..2).prop_map(How::Bury),
-    ]
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let (worker, queue) = (0..WORKERS, 0..2usize);
-    prop_oneof![
-        6 => vec(spec(), 1..5).prop_map(Step::Enqueue),
-        10 => (worker.clone(), queue.clone(), 1..=SLOTS)
-            .prop_map(|(worker, queue, slots)| Step::Claim { worker, queue, slots }),
-        6 => (any::<Index>(), how()).prop_map(|(claim, how)| Step::End(claim, how)),
-        2 => (any::<Index>(), how()).prop_map(|(claim, how)| Step::EndLate(claim, how)),
-        2 => any::<Index>().prop_map(Step::Forget),
-        2 => worker.clone().prop_map(Step::Beat),
-        3 => (worker, prop::bool::weighted(0.2)).prop_map(|(worker, moved)| Step::Die { worker, moved }),
-        1 => any::<Index>().prop_map(Step::Cancel),
-        1 => queue.clone().prop_map(Step::Pause),
-        3 => queue.prop_map(Step::Resume),
-        1 => Just(Step::Later),
-        1 => Just(Step::Promote),
-        1 => Just(Step::Prune),
-    ]
-}
 
 /// When a job is due: hours of delay, then the order of the statements that set it.
 type Due = (i32, u64);
@@ -128,29 +50,6 @@ enum Place {
         worker: usize,
         known: bool,
     },
-}
-
-/// A job's row, as far as the model knows it.
-#[derive(Debug, PartialEq, sqlx::FromRow)]
-struct Row {
-    id: JobId,
-    queue: String,
-    state: String,
-    priority: i16,
-    attempt: i32,
-    deaths: i16,
-    cancel_requested: bool,
-    unique_key: Option<String>,
-    worker: Option<uuid::Uuid>,
-    errors: i64,
-}
-
-#[derive(Debug, PartialEq, sqlx::FromRow)]
-struct EndedRow {
-    id: JobId,
-    ended_as: String,
-    attempt: i32,
-    deaths: i16,
 }
 
 struct Model<'a> {
@@ -468,72 +367,10 @@ impl<'a> Model<'a> {
         self.workers[worker] = self::worker(self.queue).await;
         self.count("deaths");
     }
-
-    /// Every row is what the model says.
-    async fn check(&self) {
-        let rows: Vec<Row> = sqlx::query_as(
-            "select id, queue, state::text, priority, attempt, deaths, cancel_requested, unique_key, worker_id as worker,
-                    (select count(*) from job_errors e where e.job_id = jobs.id) as errors
-             from jobs order by id",
-        )
-        .fetch_all(&self.queue.database.pool)
-        .await
-        .unwrap();
-        let expected: Vec<_> = self
-            .jobs
-            .iter()
-            .map(|(id, job)| Row {
-                id: *id,
-                queue: QUEUES[job.queue].into(),
-                state: match job.place {
-                    Place::Scheduled => "scheduled".into(),
-                    Place::Ready => "ready".into(),
-                    Place::Running { .. } => "running".into(),
-                },
-                priority: job.priority,
-                attempt: job.attempt,
-                deaths: job.deaths,
-                cancel_requested: job.cancel,
-                unique_key: job.key.map(|key| key.to_string()),
-                worker: match job.place {
-                    Place::Running { worker, .. } => Some(self.workers[worker].member.id().uuid()),
-                    _ => None,
-                },
-                errors: job.errors as i64,
-            })
-            .collect();
-        assert_eq!(rows, expected, "live jobs");
-        let ended: Vec<EndedRow> =
-            sqlx::query_as("select id, ended_as::text, attempt, deaths from job_history order by id")
-                .fetch_all(&self.queue.database.pool)
-                .await
-                .unwrap();
-        assert_eq!(ended.iter().collect::<Vec<_>>(), self.ended.values().collect::<Vec<_>>(), "ended jobs");
-    }
 }
 
 async fn worker(queue: &Queue) -> Worker {
     queue.worker(&[("left", SLOTS), ("right", SLOTS)]).await
-}
-
-impl Spec {
-    fn job(&self) -> NewJob {
-        let job = if self.queue == 0 { NewJob::new(&Left {}) } else { NewJob::new(&Right {}) };
-        let job = job.priority(self.priority).after(if self.delayed { DELAY } else { Duration::ZERO });
-        match self.key {
-            Some(key) => job.unique(key.to_string()),
-            None => job,
-        }
-    }
-}
-
-impl How {
-    fn jobs(&self) -> Vec<NewJob> {
-        match self {
-            Self::Complete { follow_up, .. } | Self::Bury(follow_up) => follow_up.iter().map(Spec::job).collect(),
-            Self::Retry { .. } | Self::Snooze { .. } => Vec::new(),
-        }
-    }
 }
 
 async fn end(queue: &Queue, claim: &Claim, how: &How, new: &[NewJob]) -> Result<Ended, Error> {
