@@ -146,6 +146,7 @@ async fn a_newer_run_of_its_group_cancels_the_one_in_progress() {
     let second = installation.trigger(&project).await;
     let first = installation.ended(&first).await;
     assert_eq!(first["status"], "cancelled", "{first:#}");
+    assert!(reason(&first).contains("newer run"), "{first:#}");
     installation.until(&second, "the second runs", |run| run["status"] == "running").await;
     std::fs::write(installation.shared.join("go"), "").unwrap();
     let second = installation.ended(&second).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{id, started, statuses, step};
+use super::{id, reason, started, statuses, step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_stops_what_runs_keeps_its_log_and_closes_the_rest() {
@@ -34,6 +34,7 @@ pipeline:
     println!("a step that heeds TERM was cancelled within {} ms", asked.elapsed().as_millis());
     assert_eq!(run["status"], "cancelled", "{run:#}");
     assert_eq!(statuses(&run), ["cancelled", "cancelled"]);
+    assert!(reason(&run).contains("cancelled by"), "{run:#}");
     let log = installation.log(id(&run), "long").await;
     assert!(log.contains("\nbegun\n") && log.contains("told to stop"), "{log}");
 
