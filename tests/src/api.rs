@@ -270,7 +270,8 @@ async fn organization(pool: &PgPool, name: &str) -> (OrganizationId, String) {
     (id, api_keys::create(pool, new).await.expect("a key").plain)
 }
 
-pub(crate) fn client() -> reqwest::Client {
+/// A client that follows no redirect.
+pub fn client() -> reqwest::Client {
     // One for all tests of a process; the second installation is refused, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().redirect(redirect::Policy::none()).no_proxy().build().expect("a client")

@@ -28,6 +28,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{api::client, database::Database};
 
@@ -41,6 +42,8 @@ pub struct Installation {
     pub url: String,
     /// A key with all permissions.
     pub key: String,
+    /// The folder of all its files: objects, mirrors, steps, repositories, the workers' logs.
+    pub folder: TempDir,
     /// Connections to its database.
     pub pool: PgPool,
     /// Its object store.
@@ -48,7 +51,6 @@ pub struct Installation {
     /// Where steps may write: closed to nobody.
     pub shared: PathBuf,
     database_url: String,
-    folder: TempDir,
     server: Option<Postgres>,
     client: reqwest::Client,
     shutdown: CancellationToken,
@@ -110,16 +112,6 @@ impl Installation {
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let signer = Signer::new(url.parse().expect("an address"), SIGNING_KEY.as_bytes());
         let storage = Storage::files(&folder.path().join("objects"), signer).expect("a store");
-        let config = Config {
-            pool: pool.clone(),
-            database_url: database_url.clone(),
-            storage: storage.clone(),
-            public_url: url.parse().expect("an address"),
-            repository_roots: vec![folder.path().join("repositories")],
-            metrics: None,
-        };
-        let shutdown = CancellationToken::new();
-        let served = tokio::spawn(buildit_api::serve(listener, config, shutdown.clone()));
         let mut connection = pool.acquire().await.expect("a connection");
         let organization = organizations::ensure(&mut connection, "acme").await.expect("an organization");
         let new = NewKey {
@@ -132,7 +124,7 @@ impl Installation {
         };
         let key = api_keys::create(&pool, new).await.expect("a key").plain;
         drop(connection);
-        Self {
+        let mut installation = Self {
             url,
             key,
             pool,
@@ -142,10 +134,25 @@ impl Installation {
             folder,
             server,
             client: client(),
-            shutdown,
-            served: Some(served),
+            shutdown: CancellationToken::new(),
+            served: None,
             workers: AtomicU32::new(0),
-        }
+        };
+        installation.serve(listener);
+        installation
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let config = Config {
+            pool: self.pool.clone(),
+            database_url: self.database_url.clone(),
+            storage: self.storage.clone(),
+            public_url: self.url.parse().expect("an address"),
+            repository_roots: vec![self.folder.path().join("repositories")],
+            metrics: None,
+        };
+        self.shutdown = CancellationToken::new();
+        self.served = Some(tokio::spawn(buildit_api::serve(listener, config, self.shutdown.clone())));
     }
 
     /// The server of its own.
@@ -205,8 +212,13 @@ impl Installation {
 
     /// Starts a run of `main` and returns its id.
     pub async fn trigger(&self, project: &Project) -> String {
+        self.trigger_at(project, "main").await
+    }
+
+    /// Starts a run of a ref and returns its id.
+    pub async fn trigger_at(&self, project: &Project, git_ref: &str) -> String {
         let path = format!("/api/v1/projects/{}/runs", project.name);
-        let (status, answer) = self.post(&path, json!({ "ref": "main" })).await;
+        let (status, answer) = self.post(&path, json!({ "ref": git_ref })).await;
         assert_eq!(status, 201, "{answer}");
         answer["id"].as_str().expect("an id").to_owned()
     }
@@ -264,6 +276,33 @@ impl Installation {
             Ok(response) => (response.status().as_u16(), response.json().await.unwrap_or(Value::Null)),
             Err(_) => (0, Value::Null),
         }
+    }
+
+    /// Delivers a push of a commit as the hook does, and returns the runs that it made.
+    pub async fn deliver(&self, project: &Project, delivery: Uuid, git_ref: &str, commit: &str) -> Vec<Value> {
+        let path = format!("/api/v1/projects/{}/deliveries", project.name);
+        let push = json!({ "delivery": delivery, "ref": git_ref, "before": "0".repeat(40), "after": commit });
+        let (status, answer) = self.post(&path, push).await;
+        assert!(matches!(status, 200 | 201), "{answer}");
+        answer["runs"].as_array().expect("runs").clone()
+    }
+
+    /// Installs the hook of `buildit hook install` into the project's repository.
+    pub fn install_hook(&self, project: &Project, more: &[&str]) {
+        let output = Command::new(programs().join("buildit"))
+            .args(["hook", "install", "--project", &project.name, "--url", &self.url, "--key", &self.key])
+            .args(more)
+            .arg(&project.repository)
+            .output()
+            .expect("buildit starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Serves the API again, at the address it had.
+    pub async fn start_api(&mut self) {
+        let address = self.url.trim_start_matches("http://");
+        let listener = TcpListener::bind(address).await.expect("the port it had");
+        self.serve(listener);
     }
 
     /// Stops the API and waits until it is down.
@@ -342,6 +381,21 @@ impl Project {
         git(&self.work, &["commit", "-q", "--allow-empty", "-m", "a change"]);
         git(&self.work, &["push", "-q", &self.repository.to_string_lossy(), "main"]);
         git(&self.work, &["rev-parse", "HEAD"])
+    }
+
+    /// Pushes these refspecs; returns what the pusher's terminal shows.
+    pub fn push(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .args(["-c", "safe.directory=*", "push"])
+            .arg(&self.repository)
+            .args(arguments)
+            .current_dir(&self.work)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .expect("git starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
     }
 
     /// Its working tree, for git commands of a test's own.

@@ -599,6 +599,8 @@ pub async fn end_run(
     )
     .fetch_optional(&mut **tx)
     .await?;
+    // Whoever asked for a cancel said why.
+    let reason = reason.filter(|_| !(run.cancelling && status == RunStatus::Cancelled));
     finish(tx, &run, status, reason.as_deref()).await
 }
 

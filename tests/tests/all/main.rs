@@ -5,5 +5,6 @@
 
 mod api;
 mod crash;
+mod flow;
 mod hook;
 mod queue;

@@ -1,0 +1,138 @@
+//! Secrets reach their step and nothing else.
+
+use std::{fs, path::Path};
+
+use buildit_tests::installation::Installation;
+use sqlx::AssertSqlSafe;
+
+use super::{id, reason, run_of, started, statuses, step};
+
+const SECRET: &str = "hunter2-correct-horse/battery+staple";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_in_the_step_and_nowhere_else() {
+    let installation = Installation::start().await;
+    let worker =
+        installation.worker_with(&[("BUILDIT_SECRET_TOKEN", SECRET), ("BUILDIT_LOG", "debug,sqlx=info,h2=info")]);
+    let seen = installation.shared.join("seen");
+    let file = format!(
+        "
+pipeline:
+  steps:
+    - name: use
+      image: debian
+      environment: {{ TOKEN: '${{{{ secrets.TOKEN }}}}' }}
+      commands:
+        - 'printf %s \"$TOKEN\" | sha256sum | cut -c -64 > {}'
+        - echo \"plain $TOKEN and ${{secrets.TOKEN}}\"
+        - printf %s \"$TOKEN\" | base64 -w 0; echo
+        - 'printf \"user:%s\" \"$TOKEN\" | base64 -w 0; echo'
+        - 'printf %s \"$TOKEN\" | head -c 20; sleep 0.3; printf %s \"$TOKEN\" | tail -c +21; echo'
+        - 'printf %s \"$TOKEN\" | sed s:/:%2F:g | sed s:+:%2B:g; echo'
+        - set -x
+        - 'test \"$TOKEN\" = wrong'
+",
+        seen.display()
+    );
+    let (_, run) = run_of(&installation, "secret", &file).await;
+    assert_eq!(step(&run, "use")["status"], "failure", "{run:#}");
+    let log = installation.log(id(&run), "use").await;
+    use sha2::Digest;
+    let hash: String = sha2::Sha256::digest(SECRET).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(fs::read_to_string(&seen).unwrap().trim(), hash, "the step has the value: {log}");
+    assert!(log.contains("plain ") && log.matches("***").count() >= 5, "{log}");
+
+    // The runner's own folder goes when the attempt is cleaned.
+    let attempts = installation.folder.path().join("steps/attempts");
+    installation.until(id(&run), "the attempt's folder is gone", |_| files_below(&attempts).is_empty()).await;
+    let needles = forms(SECRET);
+    let texts = database_texts(&installation).await;
+    println!("{} rows and {} files searched", texts.len(), files_below(installation.folder.path()).len());
+    for (table, text) in &texts {
+        assert!(!contains_any(text, &needles), "{table} holds the secret: {}", String::from_utf8_lossy(text));
+    }
+    for path in files_below(installation.folder.path()) {
+        let bytes = fs::read(&path).unwrap_or_default();
+        assert!(!contains_any(&bytes, &needles), "{} holds the secret", path.display());
+    }
+    assert!(!worker.said().is_empty(), "the worker's log is among the files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_nobody_has_set_is_an_error_before_any_command() {
+    let (installation, _worker) = started().await;
+    let file = "
+pipeline:
+  steps:
+    - { name: publish, image: debian, environment: { TOKEN: '${secrets.NOWHERE}' }, commands: [echo ran] }
+    - { name: after, image: debian, commands: ['true'] }
+";
+    let (_, run) = run_of(&installation, "unset", file).await;
+    assert_eq!(run["status"], "error", "{run:#}");
+    assert_eq!(statuses(&run), ["error", "skipped"]);
+    assert!(reason(step(&run, "publish")).contains("NOWHERE"), "{run:#}");
+    assert_eq!(step(&run, "publish")["attempts"][0]["first_command_at"], serde_json::Value::Null);
+}
+
+/// The value, its base64 at each of the three offsets within a longer text, and the same in hexadecimal.
+fn forms(secret: &str) -> Vec<Vec<u8>> {
+    let mut forms =
+        vec![secret.as_bytes().to_vec(), b"hunter2-correct".to_vec(), secret.replace('/', "%2F").into_bytes()];
+    for lead in 0..3 {
+        let bytes = [vec![b':'; lead], secret.as_bytes().to_vec()].concat();
+        // Only characters that hang on nothing but the secret.
+        forms.push(base64(&bytes)[if lead == 0 { 0 } else { 4 }..40].to_vec());
+    }
+    let hexadecimal = forms.iter().map(|form| form.iter().map(|b| format!("{b:02x}")).collect::<String>().into_bytes());
+    let hexadecimal: Vec<_> = hexadecimal.collect();
+    [forms, hexadecimal].concat()
+}
+
+fn base64(bytes: &[u8]) -> Vec<u8> {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect::<Vec<_>>();
+    let letter = |six: &[u8]| LETTERS[six.iter().fold(0, |value, bit| value << 1 | *bit as usize)];
+    bits.chunks_exact(6).map(letter).collect()
+}
+
+fn contains_any(text: &[u8], needles: &[Vec<u8>]) -> bool {
+    needles.iter().any(|needle| text.windows(needle.len()).any(|window| window == needle))
+}
+
+/// Each row of each table, and each log as one piece.
+async fn database_texts(installation: &Installation) -> Vec<(String, Vec<u8>)> {
+    let tables: Vec<String> = sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public'")
+        .fetch_all(&installation.pool)
+        .await
+        .unwrap();
+    assert!(tables.len() > 10, "{tables:?}");
+    let mut texts = Vec::new();
+    for table in tables {
+        let query = format!("select t::text from \"{table}\" t");
+        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&installation.pool).await.unwrap();
+        texts.extend(rows.into_iter().map(|row| (table.clone(), row.into_bytes())));
+    }
+    let logs: Vec<Vec<u8>> = sqlx::query_scalar(
+        "select string_agg(bytes, ''::bytea order by start) from step_log_chunks group by attempt_id",
+    )
+    .fetch_all(&installation.pool)
+    .await
+    .unwrap();
+    texts.extend(logs.into_iter().map(|log| ("a whole log".to_owned(), log)));
+    texts
+}
+
+fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() => files.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    files
+}
