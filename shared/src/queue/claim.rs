@@ -166,13 +166,14 @@ impl Claim {
         )
         .fetch_all(&member.pool)
         .await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
-                let slot = free.get_mut(row.queue.as_str())?.pop()?;
-                Some(Self::of(&announced, row, slot))
-            })
-            .collect())
+        let mut claims = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Some(slot) = free.get_mut(row.queue.as_str()).and_then(Vec::pop) {
+                claims.push(Self::of(&announced, row, slot));
+            }
+        }
+        free.into_values().flatten().for_each(Slot::put_back);
+        Ok(claims)
     }
 
     /// The worker that holds it.

@@ -16,7 +16,8 @@ pub struct Slots {
 pub struct Slot {
     queue: &'static str,
     _permit: OwnedSemaphorePermit,
-    freed: Arc<Notify>,
+    /// Told when a job has given it back; not when a claim found nothing for it, or an idle worker would claim in circles.
+    freed: Option<Arc<Notify>>,
 }
 
 impl Slot {
@@ -24,11 +25,18 @@ impl Slot {
     pub fn queue(&self) -> &'static str {
         self.queue
     }
+
+    /// Gives it back unused.
+    pub(super) fn put_back(mut self) {
+        self.freed = None;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.freed.notify_one();
+        if let Some(freed) = &self.freed {
+            freed.notify_one();
+        }
     }
 }
 
@@ -48,7 +56,7 @@ impl Slots {
     pub fn take(&self, queue: &str) -> Option<Slot> {
         let (queue, (semaphore, _)) = self.queues.get_key_value(queue)?;
         let permit = Arc::clone(semaphore).try_acquire_owned().ok()?;
-        Some(Slot { queue, _permit: permit, freed: Arc::clone(&self.freed) })
+        Some(Slot { queue, _permit: permit, freed: Some(Arc::clone(&self.freed)) })
     }
 
     /// All slots that are free now.
@@ -59,5 +67,23 @@ impl Slots {
     /// Waits until a slot came free since the last call.
     pub async fn freed(&self) {
         self.freed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_slot_that_a_job_gave_back_asks_for_the_next_claim() {
+        let slots = Slots::new([("steps", 2)]);
+        for slot in slots.take_all() {
+            slot.put_back();
+        }
+        assert!(slots.freed().now_or_never().is_none(), "a claim that found nothing must not lead to another");
+        drop(slots.take("steps"));
+        assert!(slots.freed().now_or_never().is_some());
     }
 }
