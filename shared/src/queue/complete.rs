@@ -40,7 +40,12 @@ impl Claim {
         if self.member.is_draining() || !self.member.acting() {
             return None;
         }
-        let queue = follow_up.first().map_or(self.job.queue.as_str(), NewJob::queue);
+        let first = follow_up.first();
+        // An unknown kind is left for newer workers.
+        if first.is_some_and(|job| !self.member.kinds.contains(&job.kind)) {
+            return None;
+        }
+        let queue = first.map_or(self.job.queue.as_str(), NewJob::queue);
         let slot = if queue == self.job.queue {
             self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()
         } else {

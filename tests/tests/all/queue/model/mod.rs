@@ -257,7 +257,10 @@ impl<'a> Model<'a> {
                         && inserted.contains(&new.id())
                         && urgent.is_none_or(|urgent| urgent <= spec.priority)
                 });
-                let next = fused.map(|(_, new)| new.id()).or_else(|| waiting.first().filter(|_| able).copied());
+                let next = match follow_up.first() {
+                    Some(_) => fused.map(|(_, new)| new.id()),
+                    None => waiting.first().filter(|_| able).copied(),
+                };
                 if let Some(next) = next {
                     self.took(worker, next);
                 }
