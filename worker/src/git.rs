@@ -124,8 +124,7 @@ impl Repositories {
             };
         }
         let remote = repository.starts_with("https://") || repository.starts_with("ssh://");
-        let scp = !repository.contains("://") && repository.contains(':');
-        if repository.starts_with('-') || !(remote || scp) {
+        if repository.starts_with('-') || !(remote || is_scp_like(repository)) {
             return Err(Error::Refused(format!("{repository} is not a path, an https:// or an ssh:// address")));
         }
         Ok(())
@@ -185,6 +184,13 @@ fn explain(error: Error, repository: &str, wanted: &str) -> Error {
         return Error::Refused(format!("{repository} is not a git repository that this worker can read: {text}"));
     }
     error
+}
+
+/// `user@host:path`. Not `helper::address`, by which git would run a program named `git-remote-helper`.
+fn is_scp_like(text: &str) -> bool {
+    let host = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"@._-".contains(&b));
+    text.split_once(':')
+        .is_some_and(|(before, path)| host(before) && !path.is_empty() && !path.starts_with([':', '/', '-']))
 }
 
 fn is_sha(text: &str) -> bool {
