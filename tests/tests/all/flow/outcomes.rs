@@ -215,3 +215,18 @@ pipeline:
     let sha = run["commit_sha"].as_str().unwrap();
     assert_eq!(rows, [("production".into(), format!("localhost:5000/web:{sha}"), "active".into())]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_that_are_not_there_are_said() {
+    let (installation, _worker) = started().await;
+    let file = "
+pipeline:
+  steps:
+    - { name: build, image: debian, commands: ['true'], outputs: [target/web] }
+    - { name: after, image: debian, commands: ['true'] }
+";
+    let (_, run) = run_of(&installation, "no-output", file).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+    let note = run["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("`build`") && note.contains("target/web"), "{run:#}");
+}
