@@ -34,7 +34,7 @@ async fn a_retry_runs_what_failed_and_keeps_what_is_finished() {
 pipeline:
   steps:
     - {{ name: build, image: debian, commands: ['{trace}', date +%s%N > built], outputs: [built] }}
-    - {{ name: test, image: debian, commands: ['{trace}', cat built, 'test -e {}'], outputs: [built] }}
+    - {{ name: test, image: debian, commands: ['{trace}', cat built, 'test -e {}'] }}
     - {{ name: publish, image: debian, commands: ['{trace}', cat built] }}
   artifacts:
     - {{ name: built, path: built }}

@@ -65,13 +65,13 @@ pipeline:
       depends_on: [base]
       commands: [touch {shared}/right, 'until [ -e {shared}/left ]; do sleep 0.02; done', sed s/base/right/ base.txt > right.txt]
       outputs: [right.txt]
-    - {{ name: join, image: debian, depends_on: [left, right], commands: [cat left.txt right.txt, 'test ! -e base.txt'] }}
+    - {{ name: join, image: debian, depends_on: [left, right], commands: [cat base.txt left.txt right.txt] }}
 "
     );
     let (_, run) = run_of(&installation, "diamond", &file).await;
     assert_eq!(run["status"], "success", "{run:#}");
     let log = installation.log(id(&run), "join").await;
-    assert!(log.contains("\nfrom-left\nfrom-right\n"), "{log}");
+    assert!(log.contains("\nfrom-base\nfrom-left\nfrom-right\n"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
