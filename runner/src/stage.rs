@@ -35,7 +35,13 @@ pub(crate) fn stage(
     let mut all = StagedAll::default();
     if success && !spec.outputs.is_empty() {
         match all.pack(folder, workspace, &spec.outputs, "outputs", watch) {
-            Ok(outputs) => all.outputs = outputs,
+            Ok(outputs) => {
+                if outputs.is_none() && !all.stopped {
+                    let outputs = spec.outputs.join(", ");
+                    all.notes.push(format!("Nothing matched its outputs ({outputs}); the steps after it get none."));
+                }
+                all.outputs = outputs;
+            }
             Err(error) => all.outputs_failed = Some(error.to_string()),
         }
     }

@@ -148,7 +148,7 @@ impl Mirror {
         git(None, &["init", "-q", "--", &name]).await?;
         let from = format!("file://{}", self.path.display());
         git(Some(folder), &["fetch", "-q", "--no-tags", DEPTH, "--", &from, &self.pin]).await?;
-        match branch.filter(|branch| is_ref(branch)) {
+        match branch.filter(|branch| is_branch(branch)) {
             Some(branch) => git(Some(folder), &["checkout", "-q", "-B", branch, "FETCH_HEAD"]).await?,
             None => git(Some(folder), &["checkout", "-q", "--detach", "FETCH_HEAD"]).await?,
         };
@@ -195,6 +195,11 @@ fn is_scp_like(text: &str) -> bool {
 
 fn is_sha(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Whether git's commands take it for the name of a branch; it can be pushed under some that they do not.
+fn is_branch(text: &str) -> bool {
+    is_ref(text) && !["HEAD", "@"].contains(&text)
 }
 
 /// The rules of git-check-ref-format, as far as they matter for safety.
@@ -281,6 +286,12 @@ mod tests {
         for bad in ["", "-x", "--upload-pack=x", "a..b", "a b", "a\nb", "a:b", "x.lock", "a@{1}", "/a", "a/", "a*"] {
             assert!(!is_ref(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn branches_that_git_does_not_call_so_are_told_apart() {
+        assert!(is_branch("main") && is_branch("FETCH_HEAD") && is_branch("refs/heads/main"));
+        assert!(!is_branch("HEAD") && !is_branch("@") && !is_branch("-q"));
     }
 
     #[test]

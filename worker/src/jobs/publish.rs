@@ -11,7 +11,7 @@ use buildit_runner::{Report, unpack};
 use buildit_shared::{
     db::{advance::NewArtifact, attempts},
     domain::RunStatus,
-    ids::RunId,
+    ids::{AttemptId, RunId},
     pipeline::{Artifact, Publish},
     queue::JobError,
 };
@@ -38,12 +38,16 @@ pub(super) async fn publish(
 ) -> Result<Published, JobError> {
     let mut published = Published { artifacts: Vec::new(), notes: Vec::new() };
     let reports = attempts::reports_of_run(&cx.pool, run).await?;
+    let reports: Vec<(String, AttemptId, Report)> = reports
+        .into_iter()
+        .filter_map(|(step, _, attempt, report)| Some((step, attempt, serde_json::from_value(report?).ok()?)))
+        .collect();
+    for (step, _, report) in &reports {
+        published.notes.extend(report.notes.iter().map(|note| format!("step `{step}`: {note}")));
+    }
     for artifact in declared.iter().filter(|artifact| is_due(artifact, outcome)) {
         let mut files: BTreeMap<String, (String, NewArtifact)> = BTreeMap::new();
-        for (step, _, attempt, report) in &reports {
-            let Some(report) = report.clone().and_then(|report| serde_json::from_value::<Report>(report).ok()) else {
-                continue;
-            };
+        for (step, attempt, report) in &reports {
             if !report.artifacts.iter().any(|staged| staged.name == artifact.name && staged.matched()) {
                 continue;
             }

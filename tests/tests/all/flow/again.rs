@@ -34,7 +34,7 @@ async fn a_retry_runs_what_failed_and_keeps_what_is_finished() {
 pipeline:
   steps:
     - {{ name: build, image: debian, commands: ['{trace}', date +%s%N > built], outputs: [built] }}
-    - {{ name: test, image: debian, commands: ['{trace}', cat built, 'test -e {}'], outputs: [built] }}
+    - {{ name: test, image: debian, commands: ['{trace}', cat built, 'test -e {}'] }}
     - {{ name: publish, image: debian, commands: ['{trace}', cat built] }}
   artifacts:
     - {{ name: built, path: built }}
@@ -171,4 +171,18 @@ async fn a_run_that_is_cancelled_while_it_waits_for_its_group_never_starts() {
     assert_eq!(installation.ended(&first).await["status"], "success");
     assert_eq!(installation.ended(&third).await["status"], "success");
     assert_eq!(statuses(&installation.run(&second).await), ["cancelled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_could_not_be_planned_can_be_retried() {
+    let (installation, _worker) = started().await;
+    let file = "pipeline: { steps: [{ name: a, image: debian, commands: ['true'] }] }";
+    let project = installation.project("replanned", &[(".platform.yaml", file)]).await;
+    let run = installation.trigger_at(&project, "refs/heads/late").await;
+    assert_eq!(installation.ended(&run).await["status"], "error");
+    project.push(&["HEAD:refs/heads/late"]);
+    let (status, answer) = installation.post(&format!("/api/v1/runs/{run}/retry"), json!({})).await;
+    assert_eq!(status, 202, "{answer}");
+    let run = installation.ended(&run).await;
+    assert_eq!((&run["status"], &run["generation"]), (&json!("success"), &json!(2)), "{run:#}");
 }

@@ -1,5 +1,8 @@
 //! What a step finds around it.
 
+use buildit_tests::installation::git;
+use serde_json::json;
+
 use super::{id, run_of, started, step};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +76,7 @@ pipeline:
     let branch = format!("x$({touch});`{touch}`&'\"{touch}");
     let message =
         format!("a $(touch {0}) `touch {0}`; touch {0} \\ ' \" ${{git.sha}} ${{secrets.X}} %s $HOME", mark.display());
-    buildit_tests::installation::git(project.work(), &["commit", "-q", "--allow-empty", "-m", &message]);
+    git(project.work(), &["commit", "-q", "--allow-empty", "-m", &message]);
     project.push(&[&format!("HEAD:refs/heads/{branch}")]);
     let run = installation.trigger_at(&project, &format!("refs/heads/{branch}")).await;
     let run = installation.ended(&run).await;
@@ -83,5 +86,22 @@ pipeline:
     assert_eq!(run["commit_message"].as_str().unwrap(), message);
     for quoted in ["double", "single"] {
         assert!(log.contains(&format!("\n{quoted} {branch} {message}\n")), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn branches_whose_names_mean_something_else_to_git_are_run() {
+    let (installation, worker) = started().await;
+    let file = "
+pipeline:
+  steps: [{ name: say, image: debian, commands: ['test \"$COMMIT_BRANCH\" = \"${git.branch}\"', git log -1 --format=%H] }]
+";
+    let project = installation.project("odd", &[(".platform.yaml", file)]).await;
+    for branch in ["HEAD", "@", "FETCH_HEAD", "-q", "refs/heads/main"] {
+        let git_ref = format!("refs/heads/{branch}");
+        git(&project.repository, &["update-ref", &git_ref, "main"]);
+        let run = installation.trigger_at(&project, &git_ref).await;
+        let run = installation.ended(&run).await;
+        assert_eq!((&run["status"], &run["branch"]), (&json!("success"), &json!(branch)), "{run:#} {}", worker.said());
     }
 }

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::{id, run_of, started, step};
 
+/// Bytes of a log that are kept.
+const LIMIT: usize = 200 << 20;
+
 const TALK: &str = "
 pipeline:
   steps:
@@ -102,7 +105,7 @@ pipeline:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_enormous_log_loses_nothing_and_costs_the_worker_no_memory() {
+async fn an_enormous_log_loses_nothing_up_to_its_limit_and_costs_the_worker_no_memory() {
     let (installation, worker) = started().await;
     let file = "
 pipeline:
@@ -111,7 +114,8 @@ pipeline:
       image: debian
       commands:
         - head -c 1000000 /dev/zero | tr '\\0' x; echo
-        - yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c 200000000
+        - yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c 215000000
+        - echo unheard
 ";
     let begun = Instant::now();
     let (_, run) = run_of(&installation, "enormous", file).await;
@@ -119,13 +123,18 @@ pipeline:
     let took = begun.elapsed();
     let peak = peak_memory(&worker);
     println!(
-        "a log of 200 MB: {:.1} s from the trigger to the end; the worker's peak is {peak} MB",
+        "a log of 215 MB: {:.1} s from the trigger to the end; the worker's peak is {peak} MB",
         took.as_secs_f64()
     );
     let log = installation.storage.get(&format!("logs/pipelines/{}/talk.log", id(&run))).await.unwrap();
     let line = b"0123456789abcdefghijklmnopqrstuvwxyz\n";
-    let written = &log[log.len() - 200_000_000..];
+    let begin = log.windows(line.len()).position(|window| window == line).unwrap();
+    let (written, marker) = log[begin..].split_at(LIMIT - begin);
     assert!(written.chunks(line.len()).all(|part| line.starts_with(part)), "every byte is there");
+    let marker = String::from_utf8_lossy(marker);
+    let note = run["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("`talk`") && note.contains("longer than its limit"), "the run says so: {run:#}");
+    assert!(marker.starts_with("\n[buildit] The log has reached its limit of 209715200 bytes"), "{marker}");
     let long = log.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
     assert_eq!(long, 1_000_000, "the line of a million characters is whole");
     assert!(peak < 100, "{peak} MB");

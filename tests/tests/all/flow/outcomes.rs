@@ -65,13 +65,13 @@ pipeline:
       depends_on: [base]
       commands: [touch {shared}/right, 'until [ -e {shared}/left ]; do sleep 0.02; done', sed s/base/right/ base.txt > right.txt]
       outputs: [right.txt]
-    - {{ name: join, image: debian, depends_on: [left, right], commands: [cat left.txt right.txt, 'test ! -e base.txt'] }}
+    - {{ name: join, image: debian, depends_on: [left, right], commands: [cat base.txt left.txt right.txt] }}
 "
     );
     let (_, run) = run_of(&installation, "diamond", &file).await;
     assert_eq!(run["status"], "success", "{run:#}");
     let log = installation.log(id(&run), "join").await;
-    assert!(log.contains("\nfrom-left\nfrom-right\n"), "{log}");
+    assert!(log.contains("\nfrom-base\nfrom-left\nfrom-right\n"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,4 +214,19 @@ pipeline:
             .unwrap();
     let sha = run["commit_sha"].as_str().unwrap();
     assert_eq!(rows, [("production".into(), format!("localhost:5000/web:{sha}"), "active".into())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_that_are_not_there_are_said() {
+    let (installation, _worker) = started().await;
+    let file = "
+pipeline:
+  steps:
+    - { name: build, image: debian, commands: ['true'], outputs: [target/web] }
+    - { name: after, image: debian, commands: ['true'] }
+";
+    let (_, run) = run_of(&installation, "no-output", file).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+    let note = run["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("`build`") && note.contains("target/web"), "{run:#}");
 }

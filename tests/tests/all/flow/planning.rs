@@ -1,6 +1,9 @@
 //! From a commit to a plan, or to a reason why there is none.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use buildit_tests::installation::git;
 use serde_json::json;
@@ -127,19 +130,22 @@ async fn locks_that_a_killed_git_left_in_the_mirror_are_cleared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_that_is_fresh_is_waited_for() {
+async fn a_lock_that_may_still_be_held_is_waited_for() {
     let (installation, worker) = started().await;
     let project = installation.project("fresh", &[(".platform.yaml", GREEN)]).await;
     let run = installation.trigger(&project).await;
     let run = installation.ended(&run).await;
-    let mirror =
-        installation.folder.path().join("mirrors").join(format!("{}.git", run["project_id"].as_str().unwrap()));
-    // Git takes this one for each fetch into the mirror's refs.
-    project.commit(&[("b", "more")]);
-    fs::create_dir_all(mirror.join("refs/buildit")).unwrap();
-    fs::write(mirror.join("packed-refs.lock"), "").unwrap();
-    fs::write(mirror.join("shallow.lock"), "").unwrap();
-    let run = installation.trigger(&project).await;
-    let run = installation.ended(&run).await;
+    worker.kill();
+    let run_id = installation.trigger(&project).await;
+    // As a git leaves it that was killed while it pinned this run's commit.
+    let pins = format!("mirrors/{}.git/refs/buildit/runs", run["project_id"].as_str().unwrap());
+    let lock = installation.folder.path().join(pins).join(format!("{run_id}.lock"));
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    fs::write(&lock, "").unwrap();
+    let begun = Instant::now();
+    let worker = installation.worker();
+    let run = installation.ended(&run_id).await;
+    println!("a run whose pin was locked just now ended after {:.1} s", begun.elapsed().as_secs_f64());
     assert_eq!(run["status"], "success", "{run:#} {}", worker.said());
+    assert!(!lock.exists());
 }

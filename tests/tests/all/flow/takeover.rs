@@ -110,3 +110,50 @@ async fn after_a_kill_the_log_goes_on_within_seconds() {
     println!("{TAKEOVERS} kills: the adopted step's next line was stored after p50 {p50:.1} s, max {max:.1} s");
     assert!(max < 15.0, "{took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_runner_is_lost_gets_a_new_visible_attempt() {
+    let installation = Installation::start().await;
+    let _worker = installation.worker();
+    let (runners, ran) = (installation.shared.join("runners"), installation.shared.join("ran"));
+    let file = format!(
+        "
+pipeline:
+  steps:
+    - name: fragile
+      image: debian
+      commands: ['echo x >> {1}', 'echo $PPID >> {0}', '[ $(wc -l < {0}) = 2 ] || sleep 300']
+    - name: final
+      image: debian
+      on_lost: fail
+      commands: ['echo $PPID >> {0}', sleep 300]
+",
+        runners.display(),
+        ran.display()
+    );
+    let project = installation.project("lost", &[(".platform.yaml", &file)]).await;
+    let run = installation.trigger(&project).await;
+    for count in [1, 3] {
+        installation.until(&run, "a step says who its runner is", |_| lines(&runners).len() == count).await;
+        let pid = lines(&runners)[count - 1].parse().unwrap();
+        let began = Instant::now();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        let told = |run: &serde_json::Value| run.to_string().contains(r#""status":"lost""#);
+        installation.until(&run, "the loss is seen", told).await;
+        println!("the loss of a runner was seen within {} ms", began.elapsed().as_millis());
+    }
+    let run = installation.ended(&run).await;
+    let states = |name: &str| -> Vec<String> {
+        let attempts = step(&run, name)["attempts"].as_array().unwrap().iter();
+        attempts.map(|attempt| attempt["status"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(states("fragile"), ["lost", "success"], "{run:#}");
+    assert_eq!(lines(&ran), ["x", "x"]);
+    assert_eq!(
+        (step(&run, "fragile")["status"].as_str(), step(&run, "final")["status"].as_str()),
+        (Some("success"), Some("error"))
+    );
+    assert_eq!((states("final"), run["status"].as_str()), (vec!["lost".to_owned()], Some("error")));
+    let log = installation.log(id(&run), "final").await;
+    assert!(log.contains("[buildit: the log ends here"), "{log}");
+}
