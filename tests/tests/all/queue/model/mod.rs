@@ -3,6 +3,7 @@
 //! The model checks after every step that each job is in exactly one place, that nothing ends twice, that claims come in
 //! order of priority and time, that a paused queue hands out nothing, and that whoever lost a claim changes nothing.
 
+mod lives;
 mod rows;
 mod steps;
 
@@ -11,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use buildit_shared::{
     db::fleet,
     ids::JobId,
-    queue::{Claim, Ended, Error, NewJob, prune, rescue},
+    queue::{Claim, Ended, Error, NewJob, prune},
 };
 use buildit_tests::queue::{Queue, Worker};
 use proptest::{collection::vec, prelude::*, test_runner::Config};
@@ -308,67 +309,6 @@ impl<'a> Model<'a> {
         let job = self.jobs.remove(&id).unwrap();
         let row = EndedRow { id, ended_as: ended_as.into(), attempt: job.attempt, deaths: job.deaths };
         assert!(self.ended.insert(id, row).is_none(), "ended twice");
-    }
-
-    async fn beat(&mut self, worker: usize) {
-        assert!(self.workers[worker].beat().await.alive);
-        for job in self.jobs.values_mut() {
-            if job.place == (Place::Running { worker, known: false }) {
-                job.place = Place::Ready;
-                job.attempt -= 1;
-                *self.tally.entry("lost replies handed back").or_default() += 1;
-            }
-        }
-        for (_, claim) in self.held.iter().filter(|(holder, _)| *holder == worker) {
-            assert_eq!(claim.cancelled().is_cancelled(), self.jobs[&claim.job.id].cancel, "a beat brings cancels");
-        }
-    }
-
-    async fn die(&mut self, worker: usize, moved: bool) {
-        let member = &self.workers[worker].member;
-        let beat = self.queue.beat_of(member).await;
-        let rescued = self.queue.rescue(rescue::Dead { worker: member.id(), beat: beat - i64::from(moved) }).await;
-        if moved {
-            assert!(rescued.is_none(), "its beat had moved");
-            return;
-        }
-        let rescued = rescued.expect("it was alive");
-        member.lose();
-        let mut poisoned = Vec::new();
-        let mut readied = 0;
-        for (id, job) in &mut self.jobs {
-            if !matches!(job.place, Place::Running { worker: holder, .. } if holder == worker) {
-                continue;
-            }
-            job.place = Place::Ready;
-            job.attempt -= 1;
-            job.deaths += 1;
-            job.errors += 1;
-            if job.deaths >= rescue::POISON {
-                poisoned.push(*id);
-            } else {
-                readied += 1;
-            }
-        }
-        let mut buried: Vec<_> = rescued.poisoned.iter().map(|job| job.id).collect();
-        buried.sort_unstable();
-        assert_eq!((rescued.readied, &buried), (readied, &poisoned));
-        for id in poisoned {
-            self.finish(id, "dead");
-            self.count("poisoned");
-        }
-        let mut kept = Vec::new();
-        for (holder, claim) in self.held.drain(..) {
-            if holder == worker {
-                assert!(claim.lost().is_cancelled());
-                self.late.push(claim);
-            } else {
-                kept.push((holder, claim));
-            }
-        }
-        self.held = kept;
-        self.workers[worker] = self::worker(self.queue).await;
-        self.count("deaths");
     }
 }
 
