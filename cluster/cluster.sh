@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# The test cluster: real servers for the tests, on this machine, from package registries alone.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+parts=(minio)
+usage() {
+    cat <<'END'
+usage: ./dev cluster COMMAND
+
+  up [PART…]         bring up these parts, or all
+  down [PART…]       end them, or all and the network
+  status             what runs, since when, where, with how much memory
+  env                lines for a shell: addresses and keys of what is up
+  check [PART…]      use each part once
+  pid DAEMON         the process id of one of the daemons that `status` names
+END
+    echo "parts: ${parts[*]}"
+}
+
+source ./common.sh
+source ./network.sh
+for part in "${parts[@]}"; do source "./$part.sh"; done
+
+# is_up PART: all of its daemons run.
+is_up() {
+    local name
+    for name in $("$1_daemons"); do alive "$name" || return 1; done
+}
+
+up() {
+    local part
+    timed network network_up
+    for part in "$@"; do
+        timed "$part" "${part}_up"
+    done
+}
+
+down() {
+    local part index
+    for ((index = $# - 1; index >= 0; index--)); do
+        part=${*:index+1:1}
+        timed "$part down" "${part}_down"
+    done
+}
+
+status() {
+    local part name pid
+    for part in "${parts[@]}"; do
+        if is_up "$part"; then
+            printf '%-12s up    %s\n' "$part" "$("${part}_where")"
+        else
+            printf '%-12s down\n' "$part"
+        fi
+        for name in $("${part}_daemons"); do
+            if ! alive "$name"; then
+                is_up "$part" || printf '    %-26s down\n' "$name"
+                continue
+            fi
+            pid=$(pid_of "$name")
+            printf '    %-26s pid %-8s up %-12s %5d MB\n' "$name" "$pid" "$(ps -o etime= -p "$pid" | tr -d ' ')" \
+                $(($(memory_of "$name") / 1024))
+        done
+    done
+}
+
+# The resident memory, in KB, of a daemon and its children.
+memory_of() {
+    paste -sd, "$hierarchy/buildit/daemons/$1/cgroup.procs" | xargs -r ps -o rss= -p | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+command=${1:-help}
+shift || true
+wanted=" $* "
+(($#)) || wanted=" ${parts[*]} "
+chosen=()
+for part in "${parts[@]}"; do [[ $wanted != *" $part "* ]] || chosen+=("$part"); done
+if [[ $command == @(up|down|check) ]]; then
+    for part in "$@"; do
+        if [[ " ${parts[*]} " != *" $part "* ]]; then
+            echo "there is no part $part; parts: ${parts[*]}" >&2
+            exit 2
+        fi
+    done
+fi
+if [[ $command == @(up|down) ]]; then
+    ((EUID == 0)) || { echo "bridges and mounts need root" >&2; exit 1; }
+    mkdir -p "$bin" "$data" "$run" "$logs"
+    # One at a time on a machine.
+    exec 9>"$base/lock"
+    flock 9
+fi
+case $command in
+up) timed "up" up "${chosen[@]}" ;;
+down)
+    down "${chosen[@]}"
+    if (($# == 0)); then
+        network_down
+        remove_cgroups .
+    fi
+    ;;
+status) status ;;
+env) for part in "${parts[@]}"; do if is_up "$part"; then "${part}_env" | sed 's/^/export /'; fi; done ;;
+check) for part in "${chosen[@]}"; do timed "check $part" "${part}_check"; done ;;
+pid)
+    alive "${1:?the name of a daemon}" || { echo "$1 does not run" >&2; exit 1; }
+    pid_of "$1"
+    ;;
+help | -h | --help) usage ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac
