@@ -87,3 +87,18 @@ pub async fn pending_migrations(pool: &PgPool) -> Result<usize, sqlx::Error> {
     };
     Ok(MIGRATIONS.iter().filter(|migration| migration.version > newest).count())
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::migrate::Migrator;
+
+    use super::MIGRATIONS;
+
+    #[tokio::test]
+    async fn this_program_holds_the_migrations_of_the_folder() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations"));
+        let found = Migrator::new(folder).await.unwrap();
+        let versions = |all: &Migrator| all.iter().map(|one| (one.version, one.checksum.clone())).collect::<Vec<_>>();
+        assert_eq!(versions(&MIGRATIONS), versions(&found));
+    }
+}
