@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Api(Api),
     /// Claim jobs and do the work; start as many as you like
     #[command(after_help = LAYERS)]
-    Worker(Serving),
+    Worker(Worker),
     /// Bring the database's schema up to date
     #[command(after_help = LAYERS)]
     Migrate(Serving),
@@ -151,6 +151,27 @@ impl Api {
         let mut flags = self.serving.flags();
         if let Some(listen) = &self.listen {
             flags.insert("listen".into(), listen.clone().into());
+        }
+        flags
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Worker {
+    #[command(flatten)]
+    pub(crate) serving: Serving,
+    /// The address of /healthz, /readyz and /metrics, or `off` [default: 127.0.0.1:30081, or a free port where that is
+    /// taken] [env: BUILDIT_WORKER_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+}
+
+impl Worker {
+    /// The flags that were given, as settings.
+    pub(crate) fn flags(&self) -> Map<String, Value> {
+        let mut flags = self.serving.flags();
+        if let Some(listen) = &self.listen {
+            flags.insert("worker_listen".into(), listen.clone().into());
         }
         flags
     }

@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: Option<PathBuf>,
     /// Where the API listens.
     pub(crate) listen: String,
+    /// Where a worker tells how it is, or `off`; without it `buildit worker` chooses, and `up` does not.
+    pub(crate) worker_listen: Option<String>,
     /// The address that people and programs reach the API at; `http://` and `listen` without it.
     pub(crate) public_url: Option<Url>,
     /// What links to objects are signed with; the same for all API processes and workers.
@@ -76,6 +78,7 @@ impl Default for Settings {
             database_url: None,
             data_dir: None,
             listen: "127.0.0.1:30080".into(),
+            worker_listen: None,
             public_url: None,
             signing_key: None,
             repository_roots: Vec::new(),

@@ -17,6 +17,8 @@ use crate::registry::Registry;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// How long a job waits whose arguments only a newer worker can read.
 const FOR_NEWER_WORKERS: Duration = Duration::from_secs(30);
+/// Another worker has the job now.
+const LOST: &str = "lost";
 
 /// Works on `claim` until it is ended or lost; returns the claim made in the same transaction, if any.
 pub(crate) async fn drive(pool: &PgPool, registry: &Registry, claim: Claim) -> Option<Claim> {
@@ -26,7 +28,9 @@ pub(crate) async fn drive(pool: &PgPool, registry: &Registry, claim: Claim) -> O
     let result = work(registry, &claim).instrument(span.clone()).await;
     let seconds = started.elapsed().as_secs_f64();
     metrics::histogram!("buildit_job_seconds", "kind" => claim.job.kind.clone()).record(seconds);
-    settle(pool, &claim, result).instrument(span).await
+    let (end, next) = settle(pool, &claim, result).instrument(span).await;
+    metrics::counter!("buildit_jobs_ended_total", "kind" => claim.job.kind.clone(), "end" => end).increment(1);
+    next
 }
 
 async fn work(registry: &Registry, claim: &Arc<Claim>) -> Result<Ended, JobError> {
@@ -48,26 +52,27 @@ async fn work(registry: &Registry, claim: &Arc<Claim>) -> Result<Ended, JobError
     }
 }
 
-/// Brings the claim to its end. While the database is away it tries again: until then nobody else has the job.
-async fn settle(pool: &PgPool, claim: &Claim, result: Result<Ended, JobError>) -> Option<Claim> {
+/// Brings the claim to its end and says to which, with the claim that came along. While the database is away it tries
+/// again: until then nobody else has the job.
+async fn settle(pool: &PgPool, claim: &Claim, result: Result<Ended, JobError>) -> (&'static str, Option<Claim>) {
     let mut result = result;
     let mut pause = Duration::from_millis(100);
     loop {
         let error = match result {
-            Ok(ended) => return ended.into_next(),
+            Ok(ended) => return ("succeeded", ended.into_next()),
             Err(JobError::Queue(Error::LeaseLost)) => {
                 tracing::info!("let go: another worker has this job now");
-                return None;
+                return (LOST, None);
             }
             Err(error) => error,
         };
         match settle_once(pool, claim, &error).await {
-            Ok(ended) => return ended.into_next(),
-            Err(Error::LeaseLost) => return None,
+            Ok((end, ended)) => return (end, ended.into_next()),
+            Err(Error::LeaseLost) => return (LOST, None),
             Err(Error::Database(database)) => {
                 tracing::warn!(%error, %database, "the database is away; the job waits for it");
                 tokio::select! {
-                    () = claim.lost().cancelled() => return None,
+                    () = claim.lost().cancelled() => return (LOST, None),
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(2)),
                 }
                 result = Err(error);
@@ -76,29 +81,31 @@ async fn settle(pool: &PgPool, claim: &Claim, result: Result<Ended, JobError>) -
     }
 }
 
-async fn settle_once(pool: &PgPool, claim: &Claim, error: &JobError) -> Result<Ended, Error> {
-    match error {
-        JobError::HandOver => claim.snooze(Duration::ZERO).await,
+async fn settle_once(pool: &PgPool, claim: &Claim, error: &JobError) -> Result<(&'static str, Ended), Error> {
+    let (end, ended) = match error {
+        JobError::HandOver => ("handed_over", claim.snooze(Duration::ZERO).await),
         JobError::TooNew { .. } => {
             tracing::warn!(%error, "left for newer workers");
-            claim.snooze(FOR_NEWER_WORKERS).await
+            ("left_for_newer", claim.snooze(FOR_NEWER_WORKERS).await)
         }
         // The database was away: that is nobody's failed attempt.
         JobError::Queue(Error::Database(database)) if is_outage(database) => {
             tracing::warn!(error = %database, "interrupted by the database; going on shortly");
-            claim.snooze(Duration::ZERO).await
+            ("interrupted", claim.snooze(Duration::ZERO).await)
         }
         JobError::Retry { message, after } if claim.job.attempt < claim.job.max_attempts => {
             let delay = after.unwrap_or_else(|| backoff(claim.job.attempt));
             tracing::warn!(error = %message, ?delay, "failed; will be tried again");
-            claim.retry(message, delay).await
+            ("retried", claim.retry(message, delay).await)
         }
         JobError::Queue(Error::Database(database)) if claim.job.attempt < claim.job.max_attempts => {
             tracing::error!(error = %database, "a statement failed; will be tried again");
-            claim.retry(&format!("a database statement failed: {database}"), backoff(claim.job.attempt)).await
+            let message = format!("a database statement failed: {database}");
+            ("retried", claim.retry(&message, backoff(claim.job.attempt)).await)
         }
-        error => bury(pool, claim, &error.to_string()).await,
-    }
+        error => ("dead", bury(pool, claim, &error.to_string()).await),
+    };
+    Ok((end, ended?))
 }
 
 async fn bury(pool: &PgPool, claim: &Claim, error: &str) -> Result<Ended, Error> {

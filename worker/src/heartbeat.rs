@@ -24,12 +24,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::claimer::Hint;
+use crate::{claimer::Hint, health::Health};
 
 const BEAT: Duration = Duration::from_secs(1);
 /// While somebody is under suspicion, so that a death is noticed soon after it is certain.
 const BEAT_UNDER_SUSPICION: Duration = Duration::from_millis(250);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Jobs whose worker was declared dead at the very moment it claimed them are looked for so often.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -38,7 +39,7 @@ pub(crate) struct Heartbeat {
     pub(crate) pool: PgPool,
     pub(crate) profile: Profile,
     pub(crate) notifier: Notifier,
-    pub(crate) member: watch::Sender<Option<Arc<Member>>>,
+    pub(crate) health: Health,
     pub(crate) hint: watch::Sender<Hint>,
     pub(crate) backlog: Arc<Notify>,
     /// The worker claims nothing any more.
@@ -52,6 +53,7 @@ impl Heartbeat {
     pub(crate) async fn run(self) {
         let mut pause = Duration::from_millis(50);
         while !self.finished.is_cancelled() {
+            self.health.turned();
             match self.incarnation().await {
                 Ok(()) => pause = Duration::from_millis(50),
                 Err(error) => {
@@ -59,7 +61,7 @@ impl Heartbeat {
                     pause = (pause * 2).min(Duration::from_secs(1));
                 }
             }
-            self.member.send_replace(None);
+            self.health.is_member(None);
             tokio::select! {
                 () = self.finished.cancelled() => {}
                 () = sleep(pause) => {}
@@ -70,14 +72,16 @@ impl Heartbeat {
     /// From registration to goodbye, or until others declared this incarnation dead.
     async fn incarnation(&self) -> Result<(), queue::Error> {
         let mut connection = self.connect().await?;
-        let member = queue::register(&self.pool, &mut connection, &self.profile, self.notifier.clone()).await?;
+        let register = queue::register(&self.pool, &mut connection, &self.profile, self.notifier.clone());
+        let member = within(REGISTER_TIMEOUT, register).await?;
         tracing::info!(worker = %member.id(), "joined the fleet");
-        self.member.send_replace(Some(Arc::clone(&member)));
+        self.health.is_member(Some(Arc::clone(&member)));
         let mut connection = Some(connection);
         let mut watch = Watch::default();
         let mut swept = Instant::now();
         let mut draining = self.draining.is_cancelled();
         loop {
+            self.health.turned();
             if self.draining.is_cancelled() {
                 member.drain();
             }
@@ -180,7 +184,11 @@ impl Heartbeat {
 }
 
 async fn timed<T>(work: impl Future<Output = Result<T, queue::Error>>) -> Result<T, queue::Error> {
-    timeout(PING_TIMEOUT, work).await.unwrap_or(Err(queue::Error::Database(sqlx::Error::PoolTimedOut)))
+    within(PING_TIMEOUT, work).await
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, queue::Error>>) -> Result<T, queue::Error> {
+    timeout(limit, work).await.unwrap_or(Err(queue::Error::Database(sqlx::Error::PoolTimedOut)))
 }
 
 async fn rescue(

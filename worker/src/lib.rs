@@ -1,6 +1,6 @@
 //! Claims jobs and does the work.
 //!
-//! `heartbeat` keeps this process in the fleet and rescues others' jobs, `claimer` claims for free slots, `backend`
+//! `heartbeat` keeps this process in the fleet and rescues others' jobs, `health` says how it is, `claimer` claims for free slots, `backend`
 //! hands claims to apalis, `drive` runs a handler and settles what it returns, `registry` lists the handlers, one file
 //! each under `jobs`. Only `executor` acts on the outside.
 
@@ -11,6 +11,7 @@ pub mod crash;
 mod drive;
 pub mod executor;
 mod git;
+mod health;
 mod heartbeat;
 mod housekeeping;
 pub mod jobs;
@@ -18,6 +19,7 @@ pub mod registry;
 mod run;
 
 pub use git::Repositories;
+pub use health::{Health, serve_health};
 pub use housekeeping::keep_house;
 pub use registry::{Handler, Registry};
-pub use run::{Error, Options, run};
+pub use run::{Error, Options, run, run_watched};

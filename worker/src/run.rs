@@ -15,6 +15,7 @@ use crate::{
     backend::QueueBackend,
     claimer::{Channels, Claimer, Hint, dispatch},
     drive::drive,
+    health::Health,
     heartbeat::Heartbeat,
     registry::Registry,
 };
@@ -48,6 +49,16 @@ pub enum Error {
 /// Works until `shutdown`. Handlers see that by `stopping` (a child of it, given to them by whoever made the registry)
 /// and return; the outside work they watched goes on and is adopted by the next worker.
 pub async fn run(options: Options, registry: Registry, shutdown: CancellationToken) -> Result<(), Error> {
+    run_watched(options, registry, Health::default(), shutdown).await
+}
+
+/// The same, and `health` tells how it is.
+pub async fn run_watched(
+    options: Options,
+    registry: Registry,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let slots =
         Slots::new(registry.queues().into_iter().map(|queue| (queue, options.slots.get(queue).copied().unwrap_or(4))));
     let (senders, receivers): (BTreeMap<_, _>, Vec<_>) = registry
@@ -59,7 +70,7 @@ pub async fn run(options: Options, registry: Registry, shutdown: CancellationTok
         })
         .unzip();
     let channels: Channels = Arc::new(senders);
-    let (member_sender, member) = watch::channel(None);
+    let member = health.member();
     let (hint_sender, hint) = watch::channel(Hint::default());
     let backlog = Arc::new(Notify::new());
     let notifier = Notifier::new(options.pool.clone());
@@ -71,7 +82,7 @@ pub async fn run(options: Options, registry: Registry, shutdown: CancellationTok
             pool: options.pool.clone(),
             profile: Profile { host: options.host.clone(), kinds: registry.kinds(), slots },
             notifier,
-            member: member_sender,
+            health,
             hint: hint_sender,
             backlog: Arc::clone(&backlog),
             draining: shutdown.clone(),

@@ -13,8 +13,8 @@ use crate::{
 pub(crate) fn run(arguments: &Api) -> Result<Exit, Problem> {
     let settings = Settings::load(arguments.serving.config.as_deref(), arguments.flags())?;
     log_to_stderr(&settings, "info")?;
-    let metrics = install_metrics()?;
     serve(|shutdown| async move {
+        let metrics = install_metrics()?;
         let listener = TcpListener::bind(&settings.listen).await.with_context(|| {
             format!("cannot listen on {}; is another program there? Name another by --listen", settings.listen)
         })?;

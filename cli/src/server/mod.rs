@@ -12,11 +12,14 @@ pub(crate) use api::run as run_api;
 pub(crate) use first_start::ORGANIZATION;
 pub(crate) use token::run as run_token;
 pub(crate) use up::run as run_up;
+use worker::bind_health;
 pub(crate) use worker::run as run_worker;
 
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -26,10 +29,10 @@ use buildit_shared::{
     storage::{Signer, Storage},
 };
 use buildit_worker::{
-    Repositories,
+    Health, Repositories,
     executor::local::LocalExecutor,
     jobs::{Context, registry},
-    keep_house,
+    keep_house, serve_health,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{
@@ -78,7 +81,10 @@ fn log_to_stderr(settings: &Settings, default: &str) -> Result<(), Problem> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("`log` is {filter:?}, which is no filter such as `info` or `buildit_worker=debug`"))
         .map_err(Problem::usage)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Fails only where a subscriber is set already, which then stays.
     let _ = match settings.log_format {
         LogFormat::Json => builder.json().try_init(),
@@ -87,9 +93,20 @@ fn log_to_stderr(settings: &Settings, default: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// How often what was measured is folded into what `/metrics` shows; otherwise it would pile up where nobody asks.
+const FOLD: Duration = Duration::from_secs(5);
+
 /// The process's metrics, for `/metrics`.
 fn install_metrics() -> Result<PrometheusHandle, Problem> {
-    Ok(PrometheusBuilder::new().install_recorder().context("the metrics cannot be set up")?)
+    let metrics = PrometheusBuilder::new().install_recorder().context("the metrics cannot be set up")?;
+    let folded = metrics.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(FOLD).await;
+            folded.run_upkeep();
+        }
+    });
+    Ok(metrics)
 }
 
 fn storage(settings: &Settings) -> Result<Storage, Problem> {
@@ -121,8 +138,12 @@ async fn serve_api(
     Ok(buildit_api::serve(listener, config, shutdown).await.context("the API ended")?)
 }
 
-/// One worker until `shutdown`.
-async fn work(settings: &Settings, shutdown: CancellationToken) -> Result<(), Problem> {
+/// One worker until `shutdown`, which answers there how it is.
+async fn work(
+    settings: &Settings,
+    health: Option<(TcpListener, PrometheusHandle)>,
+    shutdown: CancellationToken,
+) -> Result<(), Problem> {
     let url = settings.database_url()?;
     let slots = settings.slots();
     let connections = u32::try_from(slots.values().sum::<usize>().clamp(4, 40)).unwrap_or(40);
@@ -151,7 +172,15 @@ async fn work(settings: &Settings, shutdown: CancellationToken) -> Result<(), Pr
         slots,
     };
     let house = tokio::spawn(keep_house(Arc::new(context.clone()), settings.history_days, shutdown.clone()));
-    buildit_worker::run(options, registry(context), shutdown).await?;
+    let state = Health::default();
+    let left = CancellationToken::new();
+    let answers =
+        health.map(|(listener, metrics)| tokio::spawn(serve_health(listener, state.clone(), metrics, left.clone())));
+    buildit_worker::run_watched(options, registry(context), state, shutdown).await?;
+    left.cancel();
+    if let Some(answers) = answers {
+        answers.await?.context("the worker's health cannot be told any more")?;
+    }
     house.await?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{first_start, follow, install_metrics, log_to_stderr, sample, serve, serve_api, work};
+use super::{bind_health, first_start, follow, install_metrics, log_to_stderr, sample, serve, serve_api, work};
 use crate::{
     arguments::Up,
     config::Settings,
@@ -26,17 +26,12 @@ use crate::{
 pub(crate) fn run(arguments: &Up) -> Result<Exit, Problem> {
     let settings = Settings::load(arguments.api.serving.config.as_deref(), arguments.api.flags())?;
     log_to_stderr(&settings, "warn")?;
-    let metrics = install_metrics()?;
-    serve(|shutdown| up(settings, arguments, metrics, shutdown))?;
+    serve(|shutdown| up(settings, arguments, shutdown))?;
     Ok(Exit::Success)
 }
 
-async fn up(
-    mut settings: Settings,
-    arguments: &Up,
-    metrics: PrometheusHandle,
-    shutdown: CancellationToken,
-) -> Result<(), Problem> {
+async fn up(mut settings: Settings, arguments: &Up, shutdown: CancellationToken) -> Result<(), Problem> {
+    let metrics = install_metrics()?;
     let data = settings.data_dir()?;
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
     let data = data.canonicalize()?;
@@ -50,19 +45,30 @@ async fn up(
         None => format!("http://{}", listener.local_addr()?).parse()?,
     };
     settings.public_url = Some(url.clone());
+    let health = match &settings.worker_listen {
+        Some(_) => bind_health(&settings).await?,
+        None => None,
+    };
+    let listeners = Listeners { api: listener, health };
     let mut postgres = Postgres::start(&data.join("postgres"), Lifetime::Independent, &|line| println!("{line}"))
         .await
         .context("cannot start Postgres")?;
     settings.database_url = Some(postgres.url().to_owned());
-    let result = with_database(settings, &data, listener, url, arguments, metrics, shutdown).await;
+    let result = with_database(settings, &data, listeners, url, arguments, metrics, shutdown).await;
     postgres.stop().await.context("Postgres did not stop; the next start deals with it")?;
     result
+}
+
+/// The sockets of this process, bound before anything else is touched.
+struct Listeners {
+    api: TcpListener,
+    health: Option<TcpListener>,
 }
 
 async fn with_database(
     mut settings: Settings,
     data: &Path,
-    listener: TcpListener,
+    listeners: Listeners,
     url: Url,
     arguments: &Up,
     metrics: PrometheusHandle,
@@ -83,12 +89,14 @@ async fn with_database(
     let stop = shutdown.child_token();
     let mut parts = JoinSet::new();
     {
-        let (settings, url, stop) = (settings.clone(), url.clone(), stop.clone());
-        parts.spawn(async move { serve_api(&settings, listener, url, metrics, stop).await });
+        let (settings, url, metrics, stop) = (settings.clone(), url.clone(), metrics.clone(), stop.clone());
+        parts.spawn(async move { serve_api(&settings, listeners.api, url, metrics, stop).await });
     }
+    // One answers for all: they share this process and its figures.
+    let mut health = listeners.health.map(|listener| (listener, metrics));
     for _ in 0..arguments.workers {
-        let (settings, stop) = (settings.clone(), stop.clone());
-        parts.spawn(async move { work(&settings, stop).await });
+        let (settings, health, stop) = (settings.clone(), health.take(), stop.clone());
+        parts.spawn(async move { work(&settings, health, stop).await });
     }
     let with_sample = !arguments.no_sample;
     let greeting = async {

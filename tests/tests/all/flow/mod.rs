@@ -4,6 +4,7 @@ mod again;
 mod artifacts;
 mod cancel;
 mod environment;
+mod health;
 mod logs;
 mod outcomes;
 mod planning;
