@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-parts=(minio)
+# In the order in which they come up; a node needs the registry for every image.
+parts=(minio registry docker kubernetes)
 usage() {
     cat <<'END'
 usage: ./dev cluster COMMAND
@@ -20,6 +21,7 @@ END
 
 source ./common.sh
 source ./network.sh
+source ./images.sh
 for part in "${parts[@]}"; do source "./$part.sh"; done
 
 # is_up PART: all of its daemons run.
@@ -73,6 +75,7 @@ command=${1:-help}
 shift || true
 wanted=" $* "
 (($#)) || wanted=" ${parts[*]} "
+[[ $command != up || $wanted != *" kubernetes "* ]] || wanted+="registry "
 chosen=()
 for part in "${parts[@]}"; do [[ $wanted != *" $part "* ]] || chosen+=("$part"); done
 if [[ $command == @(up|down|check) ]]; then
@@ -96,7 +99,7 @@ down)
     down "${chosen[@]}"
     if (($# == 0)); then
         network_down
-        remove_cgroups .
+        remove_cgroups ''
     fi
     ;;
 status) status ;;

@@ -125,14 +125,18 @@ alive() {
     pid=$(pid_of "$1") && grep -qx "$pid" "$hierarchy/buildit/daemons/$1/cgroup.procs" 2>/dev/null
 }
 
-# end NAME…: TERM to each, KILL to what is still there 3 s later, children included.
+# end NAME: TERM, and KILL to what is still there 3 s later, children included.
 end() {
-    local name deadline=$((SECONDS + 3))
+    local deadline=$((SECONDS + 3))
+    if alive "$1"; then kill "$(pid_of "$1")" 2>/dev/null || true; fi
+    while alive "$1" && ((SECONDS < deadline)); do sleep 0.05; done
+    end_at_once "$1"
+}
+
+# end_at_once NAME…: KILL, children included.
+end_at_once() {
+    local name
     for name in "$@"; do
-        if alive "$name"; then kill "$(pid_of "$name")" 2>/dev/null || true; fi
-    done
-    for name in "$@"; do
-        while alive "$name" && ((SECONDS < deadline)); do sleep 0.05; done
         empty_cgroup "$hierarchy/buildit/daemons/$name"
         remove_cgroups "daemons/$name"
         rm -f "$run/$name.pid"
@@ -170,7 +174,7 @@ rule() {
         iptables -w -t "$table" -I "$chain" "$@" -m comment --comment buildit
 }
 
-# unmount FOLDER: everything that is mounted below it, the latest first.
+# unmount FOLDER: everything that is mounted there or below, the latest first.
 unmount() {
-    awk -v folder="$1/" 'index($2, folder) == 1 { print $2 }' /proc/self/mounts | tac | xargs -r umount --lazy
+    awk -v folder="$1" '$2 == folder || index($2, folder "/") == 1 { print $2 }' /proc/self/mounts | tac | xargs -r umount --lazy
 }
