@@ -102,4 +102,17 @@ push_image() {
     local to=$registry_address/$1
     "$crane" push --insecure "$(image_archive "$1")" "$to:1" >"$logs/push.log" 2>&1
     "$crane" tag --insecure "$to:1" "$(image_hash "$1")" >>"$logs/push.log" 2>&1
+    forget_image "$1"
+}
+
+# The node asks no registry for an image that it has.
+forget_image() {
+    local names
+    if ! alive containerd; then
+        rm -rf "$containerd_root"
+        return
+    fi
+    names=$(node_ctr images list --quiet | grep "/$1:1$" || true)
+    # shellcheck disable=SC2086
+    [[ ! $names ]] || node_ctr images delete --sync $names >/dev/null
 }

@@ -6,6 +6,8 @@ kubernetes_api=https://$host:6443
 # Keys and tokens stay, so that a kubeconfig is good for the next cluster too.
 keys=$data/kubernetes
 state=$run/kubernetes
+# What pods were pulled from stays too: to unpack it again at each start would be slow, and to delete it slower.
+containerd_root=$data/containerd
 containerd_socket=$state/containerd.sock
 admin_kubeconfig=$keys/admin.kubeconfig
 
@@ -29,6 +31,7 @@ kubernetes_up() {
         # With this chain here there is another node, whose rules `down` must leave alone.
         iptables -w -S KUBE-FIREWALL >/dev/null 2>&1 || touch "$run/kubernetes.alone"
         mkdir -p "$state"/{etcd,cni,kubelet,plugins,names}
+        forget_containers
     fi
     for name in "${kubernetes_names[@]}"; do ln -sf "$kubernetes" "$state/names/$name"; done
     start_control_plane
@@ -147,8 +150,8 @@ start_node() {
     fi
     write_containerd_config
     daemon containerd containerd --config "$state/containerd.toml"
-    until_ready containerd 30 ctr --address "$containerd_socket" version
-    ctr --address "$containerd_socket" --namespace k8s.io images import "$(image_archive pause)" >/dev/null
+    until_ready containerd 30 node_ctr version
+    node_ctr images import "$(image_archive pause)" >/dev/null
     write_kubelet_config
     daemon kubelet "$names/kubelet" --config "$state/kubelet.yaml" --kubeconfig "$keys/kubelet.kubeconfig" \
         --root-dir "$state/kubelet" --cert-dir "$state/kubelet/pki" --hostname-override node1 --node-ip "$host"
@@ -158,6 +161,29 @@ start_node() {
         --cluster-cidr "$pod_range" --masquerade-all --iptables-localhost-nodeports=false --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0s \
         --conntrack-tcp-timeout-close-wait 0s --healthz-bind-address "$host:10256" --metrics-bind-address "$host:10249"
 }
+
+# Containers of the cluster before this one are taken from containerd's books, by a containerd that serves no kubelet.
+forget_containers() {
+    local books=$containerd_root/io.containerd.grpc.v1.cri names
+    [[ $(ls -A "$books"/{containers,sandboxes} 2>/dev/null) == *[0-9a-f]* ]] || return 0
+    cat >"$state/containerd-alone.toml" <<END
+version = 2
+root = "$containerd_root"
+state = "$state/containerd-alone"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "$containerd_socket"
+END
+    daemon containerd containerd --config "$state/containerd-alone.toml"
+    until_ready containerd 30 node_ctr version
+    names=$(node_ctr containers list --quiet)
+    # shellcheck disable=SC2086
+    [[ ! $names ]] || node_ctr containers delete $names
+    end containerd
+    rm -rf "${books:?}"/{containers,sandboxes}
+}
+
+node_ctr() { ctr --address "$containerd_socket" --namespace k8s.io "$@"; }
 
 write_containerd_config() {
     mkdir -p "$state/hosts/_default"
@@ -179,7 +205,7 @@ END
 END
     cat >"$state/containerd.toml" <<END
 version = 2
-root = "$state/containerd"
+root = "$containerd_root"
 state = "$state/containerd-state"
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
@@ -255,6 +281,7 @@ kubernetes_down() {
     if [[ -x $state/names/kube-proxy ]]; then "$state/names/kube-proxy" --cleanup >>"$logs/kube-proxy.log" 2>&1 || true; fi
     if [[ -e $run/kubernetes.alone ]]; then remove_firewall_chain; fi
     unmount "$state"
+    unmount "$containerd_root"
     if [[ -d /var/log/containers ]]; then find /var/log/containers -lname "$state/*" -delete; fi
     rm -f /var/lib/cni/results/buildit-*
     rm -rf "$state"
