@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) artifact_slots: usize,
     /// Days that ended jobs are kept.
     pub(crate) history_days: i32,
+    /// Days after its end that a run's steps can be retried: their outputs and the packed commit are kept so long.
+    pub(crate) outputs_days: u16,
     /// What is logged, such as `info` or `buildit_worker=debug`.
     pub(crate) log: Option<String>,
     /// `text` or `json`.
@@ -88,6 +90,7 @@ impl Default for Settings {
             step_slots: cores.max(2) * 2,
             artifact_slots: 4,
             history_days: 14,
+            outputs_days: 7,
             log: None,
             log_format: LogFormat::Text,
         }

@@ -15,11 +15,13 @@ mod health;
 mod heartbeat;
 mod housekeeping;
 pub mod jobs;
+mod leftovers;
 pub mod registry;
 mod run;
 
 pub use git::Repositories;
 pub use health::{Health, serve_health};
-pub use housekeeping::keep_house;
+pub use housekeeping::{Keep, keep_house};
+pub use leftovers::{SweepError, sweep_objects};
 pub use registry::{Handler, Registry};
 pub use run::{Error, Options, run, run_watched};

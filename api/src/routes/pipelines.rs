@@ -157,7 +157,8 @@ pub(crate) async fn update(
     Ok(Json(changed.ok_or_else(|| ApiError::not_found("pipeline", path.pipeline))?.into()))
 }
 
-/// Delete a pipeline with its runs, which must have ended. Objects in the store (logs, artifacts) stay.
+/// Delete a pipeline with its runs, which must have ended. Workers delete their logs and
+/// artifacts soon after.
 #[utoipa::path(delete, path = "/api/v1/pipelines/{pipeline}", tag = "pipelines",
     security(("api_key" = ["project:write"])), params(PipelinePath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]

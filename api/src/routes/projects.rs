@@ -145,7 +145,8 @@ pub(crate) async fn update(
     Ok(Json(changed.ok_or_else(|| ApiError::not_found("project", &path.project))?.into()))
 }
 
-/// Delete a project with its pipelines and runs, which must have ended. Objects in the store (logs, artifacts) stay.
+/// Delete a project with its pipelines and runs, which must have ended. Workers delete their logs and
+/// artifacts soon after.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects", security(("api_key" = ["project:write"])),
     params(ProjectPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(

@@ -273,7 +273,7 @@ pub(crate) async fn cancel(
 #[utoipa::path(post, path = "/api/v1/runs/{run}/retry", tag = "runs",
     security(("api_key" = ["project:write"])), params(RunPath),
     responses((status = 202, body = RunWithSteps),
-              (status = 409, description = "it has not ended, or nothing in it failed", body = ErrorBody),
+              (status = 409, description = "it has not ended, nothing in it failed, or its outputs are gone", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn retry(
     State(app): State<App>,
@@ -293,6 +293,7 @@ pub(crate) async fn retry(
             "nothing_to_retry",
             "this run has not ended, or nothing in it failed; `rerun` starts a new run at the same commit",
         )),
+        Retried::InputsGone => Err(ApiError::conflict("outputs_gone", retry::INPUTS_GONE)),
         Retried::NotFound => Err(ApiError::not_found("run", path.run)),
     }
 }

@@ -29,7 +29,7 @@ use buildit_shared::{
     storage::{Signer, Storage},
 };
 use buildit_worker::{
-    Health, Repositories,
+    Health, Keep, Repositories,
     executor::local::LocalExecutor,
     jobs::{Context, registry},
     keep_house, serve_health,
@@ -171,7 +171,8 @@ async fn work(
         host: host_name(),
         slots,
     };
-    let house = tokio::spawn(keep_house(Arc::new(context.clone()), settings.history_days, shutdown.clone()));
+    let keep = Keep { history_days: settings.history_days, outputs_days: settings.outputs_days.into() };
+    let house = tokio::spawn(keep_house(Arc::new(context.clone()), keep, shutdown.clone()));
     let state = Health::default();
     let left = CancellationToken::new();
     let answers =

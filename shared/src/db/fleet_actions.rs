@@ -75,6 +75,7 @@ async fn retry(pool: &PgPool, notifier: &Notifier, job: &JobRow) -> Result<Outco
         let outcome = match retry::retry_run(&mut tx, organization, run).await? {
             Retried::Started => Outcome::Done,
             Retried::NothingToRetry => Outcome::Refused("its run has not ended, or nothing in it failed"),
+            Retried::InputsGone => Outcome::Refused(retry::INPUTS_GONE),
             Retried::NotFound => Outcome::Refused("its run was deleted"),
         };
         tx.commit().await?;

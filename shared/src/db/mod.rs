@@ -3,13 +3,13 @@
 pub mod advance;
 pub mod api_keys;
 pub mod artifact_queries;
-pub mod artifacts;
 pub mod attempts;
 pub mod cancel;
 pub mod create_run;
 pub mod fleet;
 pub mod fleet_actions;
 pub mod fleet_jobs;
+pub mod leftovers;
 pub mod log_queries;
 pub mod logs;
 pub mod organizations;

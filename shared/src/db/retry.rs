@@ -17,9 +17,15 @@ pub enum Retried {
     Started,
     /// It has not ended, or nothing in it failed.
     NothingToRetry,
+    /// What its steps would need was deleted.
+    InputsGone,
     /// No such run in this organization.
     NotFound,
 }
+
+/// What to say of [`Retried::InputsGone`].
+pub const INPUTS_GONE: &str = "this run ended so long ago that the outputs of its steps were deleted, which a retry would \
+                               need; `rerun` starts a new run at the same commit";
 
 /// Starts an ended run's unsuccessful steps again, as a new generation; steps that succeeded keep results and outputs.
 /// The caller commits and tells queues `pipelines` and `steps`.
@@ -29,6 +35,17 @@ pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId)
     };
     if !matches!(run.status, RunStatus::Failure | RunStatus::Error | RunStatus::Cancelled) {
         return Ok(Retried::NothingToRetry);
+    }
+    let stands = sqlx::query!(
+        r#"select exists (select from pipeline_steps where run_id = $1) as "planned!",
+                  inputs_deleted_at is not null as "inputs_deleted!"
+           from pipeline_runs where id = $1"#,
+        id.uuid()
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    if stands.planned && stands.inputs_deleted {
+        return Ok(Retried::InputsGone);
     }
     // Back to pending: all that did not succeed, other than by its author's leave.
     let reopened = sqlx::query!(
@@ -60,7 +77,7 @@ pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId)
         r#"
         update pipeline_runs
         set status = 'pending', generation = generation + 1, open_steps = $2, reason = null, diagnostics = null,
-            cancel_requested_at = null, finished_at = null
+            cancel_requested_at = null, finished_at = null, inputs_deleted_at = null
         where id = $1 returning generation
         "#,
         id.uuid(),
@@ -69,11 +86,8 @@ pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId)
     .fetch_one(&mut **tx)
     .await?;
     let Some(run) = advance::lock(tx, id).await? else { return Ok(Retried::NotFound) };
-    let planned =
-        sqlx::query_scalar!(r#"select exists (select from pipeline_steps where run_id = $1) as "planned!""#, id.uuid())
-            .fetch_one(&mut **tx)
-            .await?;
-    let jobs = if planned { advance::activate(tx, &run).await? } else { vec![advance::plan_again(&run, generation)] };
+    let jobs =
+        if stands.planned { advance::activate(tx, &run).await? } else { vec![advance::plan_again(&run, generation)] };
     enqueue(&mut **tx, &jobs).await?;
     Ok(Retried::Started)
 }

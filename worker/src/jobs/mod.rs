@@ -49,29 +49,45 @@ pub fn registry(context: Context) -> Registry {
         .with::<UploadArtifacts, _, _>(move |claim, args| upload_artifacts::run(Arc::clone(&publish), claim, args))
 }
 
-/// Keys of the objects that a run's steps leave for each other and for its end.
-mod keys {
+/// Keys of the objects that a run leaves.
+pub(crate) mod keys {
     use buildit_shared::ids::{AttemptId, RunId};
 
-    pub(super) fn checkout(run: RunId) -> String {
+    /// The packed commit.
+    pub(crate) fn checkout(run: RunId) -> String {
         format!("checkouts/{run}.tar.zst")
     }
 
+    /// Below it is all that steps leave for each other and for the run's end.
+    pub(crate) fn staged(run: RunId) -> String {
+        format!("staged/{run}")
+    }
+
+    /// Below it are the published files.
+    pub(crate) fn artifacts(run: RunId) -> String {
+        format!("artifacts/{run}")
+    }
+
+    /// Below it are the logs.
+    pub(crate) fn logs(run: RunId) -> String {
+        format!("logs/pipelines/{run}")
+    }
+
     pub(super) fn outputs(run: RunId, attempt: AttemptId) -> String {
-        format!("staged/{run}/{attempt}/outputs.tar.zst")
+        format!("{}/{attempt}/outputs.tar.zst", staged(run))
     }
 
     pub(super) fn artifact(run: RunId, attempt: AttemptId, name: &str) -> String {
-        format!("staged/{run}/{attempt}/artifacts/{name}.tar.zst")
+        format!("{}/{attempt}/artifacts/{name}.tar.zst", staged(run))
     }
 
     /// Of one attempt; immutable.
     pub(super) fn attempt_log(run: RunId, step: &str, number: i32) -> String {
-        format!("logs/pipelines/{run}/{step}.{number}.log")
+        format!("{}/{step}.{number}.log", logs(run))
     }
 
     /// Of the step's last attempt.
     pub(super) fn log(run: RunId, step: &str) -> String {
-        format!("logs/pipelines/{run}/{step}.log")
+        format!("{}/{step}.log", logs(run))
     }
 }

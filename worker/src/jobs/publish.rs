@@ -101,7 +101,7 @@ async fn unpack_and_store(
         .map_err(|error| JobError::retry(error.to_string()))??;
     let mut files = Vec::with_capacity(found.len());
     for (path, sha256, size) in found {
-        let key = format!("artifacts/{run}/{}/{path}", artifact.name);
+        let key = format!("{}/{}/{path}", keys::artifacts(run), artifact.name);
         cx.storage.put_file(&key, &folder.path().join(&path)).await.map_err(storage)?;
         files.push(NewArtifact {
             name: artifact.name.clone(),

@@ -5,6 +5,7 @@ mod artifacts;
 mod cancel;
 mod environment;
 mod health;
+mod leftovers;
 mod logs;
 mod outcomes;
 mod planning;
