@@ -12,8 +12,8 @@ use buildit_shared::{
     },
     domain::{AttemptStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
-    jobs::RunStep,
-    queue::{self, Claim, Error},
+    jobs::{JobArgs, RunPipeline, RunStep},
+    queue::{self, Claim, Error, Notifier},
 };
 use serde_json::json;
 
@@ -92,8 +92,9 @@ impl Runs {
             delivery: delivery.map(str::to_owned),
             created_by: "test".into(),
         };
+        let wake = Notifier::new(self.pool.clone()).wake(RunPipeline::QUEUE);
         let mut tx = self.pool.begin().await.expect("a transaction");
-        let created = create_run::create(&mut tx, &run).await.expect("a run");
+        let created = create_run::create(&mut tx, &run, &wake).await.expect("a run");
         tx.commit().await.expect("committed");
         created
     }

@@ -7,6 +7,8 @@ use buildit_shared::{
         pipelines, run_queries,
     },
     domain::RunTrigger,
+    jobs::{JobArgs, RunPipeline},
+    queue::Signal,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     projects::{self, ProjectPath},
-    runs::{Started, tell_created},
+    runs::Started,
 };
 use crate::{
     App,
@@ -71,6 +73,7 @@ pub(crate) async fn create(
         return Ok((StatusCode::OK, Json(Delivered { runs })));
     }
     let mut created = Vec::new();
+    let wake = app.notifier.wake(RunPipeline::QUEUE);
     // In the order of their ids, so that two equal deliveries lock them in the same order.
     let mut pipelines = pipelines::list(&mut *tx, project.id, None, 1000).await?;
     pipelines.sort_by_key(|pipeline| pipeline.id);
@@ -86,12 +89,13 @@ pub(crate) async fn create(
             delivery: Some(delivery.clone()),
             created_by: caller.name(),
         };
-        created.push(create_run::create(&mut tx, &new).await?);
+        created.push(create_run::create(&mut tx, &new, &wake).await?);
     }
     tx.commit().await?;
+    wake.committed();
     let is_new = created.iter().any(|run| run.new);
     for run in created.iter().filter(|run| run.new) {
-        tell_created(&app, run.run_id);
+        app.notifier.send(Signal::Run(run.run_id));
     }
     let runs = created.iter().map(|run| Started::of(&app, run.run_id, run.number, run.status)).collect();
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

@@ -136,9 +136,11 @@ pub(crate) async fn start_run(
         created_by: caller.name(),
     };
     let mut tx = app.pool().begin().await?;
-    let created = create_run::create(&mut tx, &new).await?;
+    let wake = app.notifier.wake(RunPipeline::QUEUE);
+    let created = create_run::create(&mut tx, &new, &wake).await?;
     tx.commit().await?;
-    tell_created(app, created.run_id);
+    wake.committed();
+    app.notifier.send(Signal::Run(created.run_id));
     Ok(created)
 }
 
@@ -146,12 +148,6 @@ pub(crate) async fn start_run(
 pub(crate) fn started(app: &App, created: Created) -> Result<impl IntoResponse + use<>> {
     let started = Started::of(app, created.run_id, created.number, created.status);
     Ok((StatusCode::CREATED, [(header::LOCATION, started.url.clone())], Json(started)))
-}
-
-/// Tells workers and readers of a new run; after the commit.
-pub(crate) fn tell_created(app: &App, run: RunId) {
-    app.notifier.jobs(RunPipeline::QUEUE);
-    app.notifier.send(Signal::Run(run));
 }
 
 async fn choose_pipeline(app: &App, project: &project_rows::Project, wish: Option<&str>) -> Result<PipelineId> {
@@ -286,7 +282,8 @@ pub(crate) async fn retry(
         Retried::Started => {
             tx.commit().await?;
             app.notifier.jobs(RunStep::QUEUE);
-            tell_created(&app, run.id);
+            app.notifier.jobs(RunPipeline::QUEUE);
+            app.notifier.send(Signal::Run(run.id));
             Ok((StatusCode::ACCEPTED, Json(read_run(&app, &caller, path.run).await?)))
         }
         Retried::NothingToRetry => Err(ApiError::conflict(
@@ -309,10 +306,12 @@ pub(crate) async fn rerun(
 ) -> Result<impl IntoResponse> {
     let run = find(&app, &caller, path.run).await?;
     let mut tx = app.pool().begin().await?;
-    let created = retry::rerun(&mut tx, caller.scope().organization, run.id, &caller.name())
+    let wake = app.notifier.wake(RunPipeline::QUEUE);
+    let created = retry::rerun(&mut tx, caller.scope().organization, run.id, &caller.name(), &wake)
         .await?
         .ok_or_else(|| ApiError::not_found("run", path.run))?;
     tx.commit().await?;
-    tell_created(&app, created.run_id);
+    wake.committed();
+    app.notifier.send(Signal::Run(created.run_id));
     started(&app, created)
 }

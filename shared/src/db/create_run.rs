@@ -6,7 +6,7 @@ use crate::{
     domain::{RunStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
     jobs::RunPipeline,
-    queue::{NewJob, enqueue},
+    queue::{NewJob, Wake, enqueue_and_wake},
 };
 
 /// What starts a run.
@@ -45,11 +45,12 @@ pub struct Created {
     pub new: bool,
 }
 
-/// Makes the run and enqueues its first job. The caller commits and then tells queue `pipelines`.
+/// Makes the run and enqueues its first job. The caller commits and then tells `wake`, made for the queue
+/// `pipelines`.
 ///
 /// # Errors
 /// `RowNotFound` when the pipeline does not belong to that project and organization.
-pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun) -> Result<Created, sqlx::Error> {
+pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun, wake: &Wake) -> Result<Created, sqlx::Error> {
     // The lock makes numbers gapless, and two equal deliveries wait for each other here.
     let number = sqlx::query_scalar!(
         "select next_number from pipelines where id = $1 and project_id = $2 and organization_id = $3 for update",
@@ -96,7 +97,8 @@ pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun) -> Result<
     )
     .execute(&mut **tx)
     .await?;
-    enqueue(&mut **tx, &[plan_job(run.organization_id, run.project_id, run_id, 1)]).await?;
+    let job = plan_job(run.organization_id, run.project_id, run_id, 1);
+    enqueue_and_wake(&mut **tx, &[job], wake).await?;
     Ok(Created { run_id, number, status: RunStatus::Pending, new: true })
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     domain::{RunStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
-    queue::enqueue,
+    queue::{Wake, enqueue},
 };
 
 /// What became of the request.
@@ -98,6 +98,7 @@ pub async fn rerun(
     organization: OrganizationId,
     id: RunId,
     by: &str,
+    wake: &Wake,
 ) -> Result<Option<Created>, sqlx::Error> {
     let old = sqlx::query!(
         r#"select project_id as "project_id: ProjectId", pipeline_id as "pipeline_id: PipelineId", git_ref, branch,
@@ -120,5 +121,5 @@ pub async fn rerun(
         delivery: None,
         created_by: by.to_owned(),
     };
-    create_run::create(tx, &run).await.map(Some)
+    create_run::create(tx, &run, wake).await.map(Some)
 }

@@ -216,6 +216,10 @@ impl Claim {
         for queue in waiting {
             self.member.notifier.jobs(queue);
         }
+        if let Some(next) = asked.filter(|_| follow_up.is_empty()) {
+            // The queue had nothing for it a moment ago: no reason to look again.
+            next.slot.put_back();
+        }
         Ended::new(claimed)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::listen::{CHANNEL, Wake};
 use crate::{
     ids::{JobId, OrganizationId, ProjectId, RunId, StepId},
     jobs::JobArgs,
@@ -140,9 +141,23 @@ impl Columns {
 ///
 /// The caller tells the workers after its commit ([`super::Notifier`]); without that a poll finds them within a second.
 pub async fn enqueue(db: impl sqlx::PgExecutor<'_>, jobs: &[NewJob]) -> Result<u64, sqlx::Error> {
+    insert(db, jobs, None).await
+}
+
+/// As [`enqueue`], in a transaction that tells the workers by its commit.
+pub async fn enqueue_and_wake(db: impl sqlx::PgExecutor<'_>, jobs: &[NewJob], wake: &Wake) -> Result<u64, sqlx::Error> {
+    insert(db, jobs, wake.payload()).await
+}
+
+async fn insert(
+    db: impl sqlx::PgExecutor<'_>,
+    jobs: &[NewJob],
+    notification: Option<String>,
+) -> Result<u64, sqlx::Error> {
     let c = Columns::of(jobs);
-    let result = sqlx::query!(
+    let new = sqlx::query_scalar!(
         r#"
+        with fresh as (
         insert into jobs (id, kind, queue, args, max_attempts, priority, run_at, unique_key,
                           organization_id, project_id, run_id, step_id, state)
         select u.id, u.kind, u.queue, u.args, u.max_attempts, u.priority,
@@ -154,6 +169,10 @@ pub async fn enqueue(db: impl sqlx::PgExecutor<'_>, jobs: &[NewJob]) -> Result<u
              as u (id, kind, queue, args, max_attempts, priority, delay_ms,
                    unique_key, organization_id, project_id, run_id, step_id)
         on conflict (unique_key) where unique_key is not null do nothing
+        returning id
+        )
+        -- Strict: without a payload nothing is notified.
+        select count(*) as "new!" from fresh, pg_notify($13, $14)
         "#,
         &c.ids,
         &c.kinds,
@@ -167,8 +186,10 @@ pub async fn enqueue(db: impl sqlx::PgExecutor<'_>, jobs: &[NewJob]) -> Result<u
         &c.projects as &[Option<Uuid>],
         &c.runs as &[Option<Uuid>],
         &c.steps as &[Option<Uuid>],
+        CHANNEL,
+        notification,
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(result.rows_affected())
+    Ok(new.unsigned_abs())
 }

@@ -1,8 +1,9 @@
 //! NOTIFY and LISTEN between the processes.
 //!
 //! A notification only saves waiting: whoever listens also polls, and reads everything again after each (re)connect
-//! ([`Signal::Resync`]). Notifications are sent after the commit, from the application and debounced: inside a
-//! transaction they would hold a lock that serialises all commits of the database.
+//! ([`Signal::Resync`]). Notifications come from the application, debounced, and as a rule after the commit: inside a
+//! transaction they hold a lock that serialises the commits of all who notify. Where every millisecond counts, the
+//! transaction carries one itself, at most once in the time of a debounce ([`Wake`]).
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use crate::ids::{AttemptId, JobId, RunId};
 
-const CHANNEL: &str = "buildit";
+pub(super) const CHANNEL: &str = "buildit";
 /// At most one notification of the same words in that time; the last one is never left out.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 /// How many signals a slow reader may be behind before it has to read everything again.
@@ -81,6 +82,23 @@ impl Notifier {
         self.send(Signal::Jobs(queue.to_owned()));
     }
 
+    /// For a transaction that makes jobs of `queue` ready; see [`Wake`].
+    pub fn wake(&self, queue: &str) -> Wake {
+        let signal = Signal::Jobs(queue.to_owned());
+        let carries = match self.recent().entry(signal.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(first) => {
+                first.insert(false);
+                true
+            }
+        };
+        if carries {
+            let (this, signal) = (self.clone(), signal.clone());
+            tokio::spawn(async move { this.debounce(&signal, Instant::now()).await });
+        }
+        Wake { notifier: self.clone(), signal, carries }
+    }
+
     /// Tells every process; after the commit of what it tells about. Returns at once.
     pub fn send(&self, signal: Signal) {
         match self.recent().entry(signal.clone()) {
@@ -92,20 +110,24 @@ impl Notifier {
         };
         let this = self.clone();
         tokio::spawn(async move {
-            loop {
-                let sent = Instant::now();
-                this.notify(&signal).await;
-                tokio::time::sleep_until(sent + DEBOUNCE).await;
-                let mut recent = this.recent();
-                match recent.get_mut(&signal) {
-                    Some(again) if *again => *again = false,
-                    _ => {
-                        recent.remove(&signal);
-                        return;
-                    }
-                }
-            }
+            let sent = Instant::now();
+            this.notify(&signal).await;
+            this.debounce(&signal, sent).await;
         });
+    }
+
+    /// Sends again for those who asked while the signal was held back, until nobody does.
+    async fn debounce(&self, signal: &Signal, mut sent: Instant) {
+        loop {
+            tokio::time::sleep_until(sent + DEBOUNCE).await;
+            match self.recent().get_mut(signal) {
+                Some(again) if *again => *again = false,
+                _ => break,
+            }
+            sent = Instant::now();
+            self.notify(signal).await;
+        }
+        self.recent().remove(signal);
     }
 
     async fn notify(&self, signal: &Signal) {
@@ -117,6 +139,30 @@ impl Notifier {
 
     fn recent(&self) -> std::sync::MutexGuard<'_, HashMap<Signal, bool>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The word that jobs are ready, on its way inside the transaction that makes them so: out with the commit itself, and
+/// not at all when that fails. Only the first of a few milliseconds travels so; others are sent after their commits.
+#[derive(Debug)]
+#[must_use = "tell it of the commit"]
+pub struct Wake {
+    notifier: Notifier,
+    signal: Signal,
+    carries: bool,
+}
+
+impl Wake {
+    /// What the transaction has to notify with, if it is to.
+    pub(super) fn payload(&self) -> Option<String> {
+        self.carries.then(|| self.signal.payload())
+    }
+
+    /// To be called after the commit.
+    pub fn committed(self) {
+        if !self.carries {
+            self.notifier.send(self.signal);
+        }
     }
 }
 

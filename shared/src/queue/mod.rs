@@ -19,8 +19,8 @@ mod slots;
 
 pub use claim::{Claim, Job};
 pub use ended::{Ended, JobError};
-pub use enqueue::{NewJob, enqueue};
-pub use listen::{Notifier, Signal, Signals};
+pub use enqueue::{NewJob, enqueue, enqueue_and_wake};
+pub use listen::{Notifier, Signal, Signals, Wake};
 pub use member::{Beat, Member, Profile, beat, goodbye, register};
 pub use slots::Slots;
 

@@ -7,3 +7,4 @@ mod graph;
 mod groups;
 mod model;
 mod retries;
+mod wake;
