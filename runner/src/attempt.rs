@@ -111,6 +111,7 @@ fn carry_out(
         log_len: log.len,
         log_sha256: log.sha256,
         log_truncated: log.truncated,
+        oom_killed: false,
         outputs: ran.staged.outputs,
         artifacts: ran.staged.artifacts,
         notes: ran.notes,

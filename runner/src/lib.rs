@@ -13,6 +13,7 @@ pub mod layout;
 mod log;
 pub mod mask;
 pub mod pack;
+pub mod pod;
 mod prepare;
 pub mod report;
 pub mod spec;

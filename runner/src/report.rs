@@ -23,6 +23,10 @@ pub struct Report {
     pub log_sha256: String,
     /// Whether the log limit cut something off.
     pub log_truncated: bool,
+    /// Whether the kernel killed a process of the attempt's container for memory. Known in a
+    /// container alone; which process it was is not.
+    #[serde(default)]
+    pub oom_killed: bool,
     /// The staged outputs; only of a success with outputs that matched something.
     pub outputs: Option<Staged>,
     /// One entry for each artifact of the attempt, in its order.

@@ -105,6 +105,7 @@ impl FakeExecutor {
                 log_len: attempt.log.len() as u64,
                 log_sha256: hex::encode(Sha256::digest(&attempt.log)),
                 log_truncated: false,
+                oom_killed: false,
                 outputs: None,
                 artifacts: Vec::new(),
                 notes: Vec::new(),
