@@ -15,6 +15,8 @@ usage: ./dev cluster COMMAND
   env                lines for a shell: addresses and keys of what is up
   check [PART…]      use each part once
   pid DAEMON         the process id of one of the daemons that `status` names
+  kubectl, docker    these clients, with our servers
+  clean              down, and delete all but the built programs and images
 END
     echo "parts: ${parts[*]}"
 }
@@ -32,18 +34,28 @@ is_up() {
 
 up() {
     local part
+    # What builds that were killed left; the lock says that none is under way.
+    unmount "$archives"
+    rm -rf "$bin"/.new.* "$archives"/.new.*
     timed network network_up
     for part in "$@"; do
         timed "$part" "${part}_up"
     done
 }
 
+# down PART…: in the opposite order.
 down() {
-    local part index
-    for ((index = $# - 1; index >= 0; index--)); do
-        part=${*:index+1:1}
-        timed "$part down" "${part}_down"
+    local index
+    for ((index = $#; index > 0; index--)); do
+        timed "${!index} down" "${!index}_down"
     done
+}
+
+# Nothing of ours is left on the machine but files.
+all_down() {
+    down "${parts[@]}"
+    network_down
+    remove_cgroups ''
 }
 
 status() {
@@ -86,24 +98,33 @@ if [[ $command == @(up|down|check) ]]; then
         fi
     done
 fi
-if [[ $command == @(up|down) ]]; then
-    ((EUID == 0)) || { echo "bridges and mounts need root" >&2; exit 1; }
-    mkdir -p "$bin" "$data" "$run" "$logs"
-    # One at a time on a machine.
-    exec 9>"$base/lock"
-    flock 9
-fi
-case $command in
-up) timed "up" up "${chosen[@]}" ;;
-down)
-    down "${chosen[@]}"
-    if (($# == 0)); then
-        network_down
-        remove_cgroups ''
+if [[ $command == @(up|down|clean) ]]; then
+    if ((EUID != 0)); then
+        echo "bridges, mounts and cgroups need root" >&2
+        exit 1
     fi
+    mkdir -p "$bin" "$archives" "$data" "$run" "$logs"
+    exec 9>"$base/lock"
+    flock --nonblock 9 || { say "waiting for another ./dev cluster to end"; flock 9; }
+fi
+[[ $command != @(up|down|clean|check) ]] || trap '(($? == 0)) || say "FAILED; logs are in $logs"' EXIT
+case $command in
+up) timed "all" up "${chosen[@]}" ;;
+down) if (($#)); then down "${chosen[@]}"; else all_down; fi ;;
+clean)
+    all_down
+    rm -rf "$data"
     ;;
+kubectl) kubectl "$@" ;;
+docker) docker_cli "$@" ;;
 status) status ;;
-env) for part in "${parts[@]}"; do if is_up "$part"; then "${part}_env" | sed 's/^/export /'; fi; done ;;
+env)
+    {
+        echo "BUILDIT_TEST_HOST=$host"
+        echo "BUILDIT_TEST_DAEMONS=$run"
+        for part in "${parts[@]}"; do if is_up "$part"; then "${part}_env"; fi; done
+    } | sed 's/^/export /'
+    ;;
 check) for part in "${chosen[@]}"; do timed "check $part" "${part}_check"; done ;;
 pid)
     alive "${1:?the name of a daemon}" || { echo "$1 does not run" >&2; exit 1; }

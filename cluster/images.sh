@@ -1,7 +1,7 @@
 # Small images of our own making, as docker archives: the registry gets them by crane, the Docker engine and
 # containerd read them as they are. An image is made anew when its recipe changes.
 
-images=(pause busybox noshell debian)
+images=(pause busybox noshell debian buildah)
 archives=$base/images
 crane_package=github.com/google/go-containerregistry/cmd/crane@v0.22.1
 
@@ -9,7 +9,11 @@ image_name() { echo "buildit.test/$1:1"; }
 
 image_hash() {
     local hash
-    hash=$({ declare -f "make_$1" image_config write_archive go_static; cat "images/$1"/* 2>/dev/null || true; } | sha256sum)
+    hash=$({
+        declare -f "make_$1" write_archive go_static make_bookworm
+        image_config "$1"
+        cat "images/$1"/* 2>/dev/null || true
+    } | sha256sum)
     echo "${hash:0:12}"
 }
 
@@ -32,6 +36,7 @@ make_image() {
     "make_$1"
     [[ -e $layer ]] || tar --create --file "$layer" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --directory "$root" .
     write_archive "$1" "$work"
+    rm -f "$archives/$1"-*.tar
     mv "$work/archive.tar" "$(image_archive "$1")"
     rm -rf "$work"
 }
@@ -53,7 +58,7 @@ image_config() {
     case $1 in
     pause | noshell) echo "{\"Entrypoint\": [\"/$1\"]}" ;;
     busybox) echo "{$path, \"Cmd\": [\"sh\"]}" ;;
-    debian) echo "{$path, \"Cmd\": [\"bash\"]}" ;;
+    debian | buildah) echo "{$path, \"Cmd\": [\"bash\"]}" ;;
     esac
 }
 
@@ -80,9 +85,14 @@ make_busybox() {
 }
 
 # A common image with git, curl and certificates.
-make_debian() {
+make_debian() { make_bookworm git,ca-certificates,curl; }
+
+# An image that builds images, in a pod without privileges.
+make_buildah() { make_bookworm buildah,ca-certificates; }
+
+make_bookworm() {
     packages mmdebstrap
-    mmdebstrap --quiet --variant=apt --include=git,ca-certificates,curl bookworm "$layer" >"$logs/mmdebstrap.log" 2>&1
+    TMPDIR=$work mmdebstrap --quiet --variant=apt --include="$1" bookworm "$layer" >"$logs/mmdebstrap.log" 2>&1
 }
 
 # The hash is a tag too, by which the registry is asked whether it has just this image.

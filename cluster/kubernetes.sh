@@ -14,12 +14,7 @@ admin_kubeconfig=$keys/admin.kubeconfig
 kubernetes_names=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
 kubernetes_daemons() { echo etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy; }
 kubernetes_where() { echo "$kubernetes_api, KUBECONFIG=$admin_kubeconfig"; }
-kubernetes_env() {
-    cat <<END
-KUBECONFIG=$admin_kubeconfig
-BUILDIT_TEST_HOST=$host
-END
-}
+kubernetes_env() { echo "KUBECONFIG=$admin_kubeconfig"; }
 
 kubernetes_up() {
     local name
@@ -135,6 +130,9 @@ start_control_plane() {
 
 start_node() {
     local names=$state/names folder
+    # The kubelet takes one instance for each log that is followed.
+    folder=/proc/sys/fs/inotify/max_user_instances
+    (($(cat $folder) >= 8192)) || echo 8192 >$folder
     # The kubelet wants its root cgroup to be there, and a cpuset without processors takes nobody.
     for folder in /sys/fs/cgroup /sys/fs/cgroup/*; do
         if [[ -e $folder/cgroup.procs && $folder != "$hierarchy" || -e $folder/cgroup.controllers ]]; then
@@ -174,12 +172,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
   address = "$containerd_socket"
 END
-    daemon containerd containerd --config "$state/containerd-alone.toml"
+    daemon containerd-alone containerd --config "$state/containerd-alone.toml"
     until_ready containerd 30 node_ctr version
     names=$(node_ctr containers list --quiet)
     # shellcheck disable=SC2086
     [[ ! $names ]] || node_ctr containers delete $names
-    end containerd
+    end containerd-alone
     rm -rf "${books:?}"/{containers,sandboxes}
 }
 
@@ -276,7 +274,7 @@ remove_firewall_chain() {
 # Nothing of a cluster is kept, so nobody is asked to end well. First those who would start anew what ends.
 kubernetes_down() {
     # shellcheck disable=SC2046
-    end_at_once kubelet kube-proxy containerd $(kubernetes_daemons)
+    end_at_once kubelet kube-proxy containerd-alone $(kubernetes_daemons)
     remove_cgroups pods
     if [[ -x $state/names/kube-proxy ]]; then "$state/names/kube-proxy" --cleanup >>"$logs/kube-proxy.log" 2>&1 || true; fi
     if [[ -e $run/kubernetes.alone ]]; then remove_firewall_chain; fi
