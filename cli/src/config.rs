@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) step_slots: usize,
     /// Runs whose artifacts one worker publishes at once.
     pub(crate) artifact_slots: usize,
+    /// MiB of each attempt's log that are kept; what comes after is counted and dropped.
+    pub(crate) log_limit_mib: u32,
     /// Days that ended jobs are kept.
     pub(crate) history_days: i32,
     /// Days after its end that a run's steps can be retried: their outputs and the packed commit are kept so long.
@@ -89,6 +91,7 @@ impl Default for Settings {
             pipeline_slots: 4,
             step_slots: cores.max(2) * 2,
             artifact_slots: 4,
+            log_limit_mib: 200,
             history_days: 14,
             outputs_days: 7,
             log: None,

@@ -161,6 +161,7 @@ async fn work(
         executor: Arc::new(LocalExecutor::new(steps, settings.runner()?)),
         repositories: Repositories { folder: data.join("mirrors"), roots: settings.repository_roots.clone() },
         registry: settings.registry.clone(),
+        log_limit_bytes: u64::from(settings.log_limit_mib) << 20,
         scratch: data.join("scratch"),
         stopping: shutdown.clone(),
     };

@@ -33,6 +33,8 @@ pub struct Context {
     pub repositories: Repositories,
     /// The image registry that steps push to and deployments name.
     pub registry: String,
+    /// Bytes of a step's log that are kept.
+    pub log_limit_bytes: u64,
     /// Folder for short-lived files.
     pub scratch: PathBuf,
     /// Handlers that wait return once this is cancelled; what they waited for goes on.

@@ -46,6 +46,7 @@ pub(super) async fn spec(
     spec.checkout = checkout;
     spec.inputs = inputs;
     spec.outputs.clone_from(&step.outputs);
+    spec.log_limit_bytes = cx.log_limit_bytes;
     spec.artifacts =
         artifacts.into_iter().map(|artifact| ArtifactSpec { name: artifact.name, path: artifact.path }).collect();
     spec.timeout_ms = u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX);

@@ -140,6 +140,24 @@ pipeline:
     assert!(peak < 100, "{peak} MB");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_says_how_much_of_a_log_is_kept() {
+    let installation = Installation::start().await;
+    let _worker = installation.worker_with(&[("BUILDIT_LOG_LIMIT_MIB", "1")]);
+    let file = "
+pipeline:
+  steps:
+    - { name: talk, image: debian, commands: ['yes 0123456789 | head -c 2000000', 'true'] }
+";
+    let (_, run) = run_of(&installation, "bounded", file).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+    let log = installation.log(id(&run), "talk").await;
+    let marker = &log[1 << 20..];
+    assert_eq!(marker, "\n[buildit] The log has reached its limit of 1048576 bytes; the rest is dropped.\n");
+    let note = run["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("`talk`") && note.contains("longer than its limit of 1048576 bytes"), "{run:#}");
+}
+
 fn peak_memory(worker: &Worker) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
