@@ -3,6 +3,7 @@
 mod publish;
 mod run_pipeline;
 mod run_step;
+mod secrets;
 mod step_end;
 mod step_spec;
 mod upload_artifacts;

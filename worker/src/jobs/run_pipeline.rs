@@ -22,7 +22,7 @@ use buildit_shared::{
 };
 use serde_json::Value;
 
-use super::{Context, keys};
+use super::{Context, keys, secrets};
 use crate::{
     crash_point,
     git::{self, Commit, Mirror},
@@ -123,7 +123,12 @@ async fn plan(
         run_number: i64::from(run.number),
         event,
     };
-    Ok(pipeline::plan(&pipeline, &context).map_err(|error| wrong(error.to_string(), None)))
+    let plan = pipeline::plan(&pipeline, &context).map_err(|error| wrong(error.to_string(), None));
+    // Steps look again when they start: another worker may lack what this one has.
+    Ok(plan.and_then(|plan| match secrets::missing(&plan.steps, secrets::secret) {
+        Some(reason) => Err(wrong(reason, None)),
+        None => Ok(plan),
+    }))
 }
 
 fn event_of(run: &Unplanned) -> Event {

@@ -9,7 +9,7 @@ use buildit_shared::{
     queue::JobError,
 };
 
-use super::{Context, keys};
+use super::{Context, keys, secrets};
 
 /// The spec of this attempt, or a sentence for the user why there can be none.
 pub(super) async fn spec(
@@ -17,7 +17,7 @@ pub(super) async fn spec(
     attempt: &Attempt,
     step: &PlannedStep,
 ) -> Result<Result<AttemptSpec, String>, JobError> {
-    let rendered = match step.render(|name| std::env::var(format!("BUILDIT_SECRET_{name}")).ok()) {
+    let rendered = match step.render(secrets::secret) {
         Ok(rendered) => rendered,
         Err(missing) => return Ok(Err(missing.to_string())),
     };

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use buildit_tests::installation::Installation;
+use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use super::{id, reason, run_of, started, statuses, step};
@@ -59,18 +60,52 @@ pipeline:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_nobody_has_set_is_an_error_before_any_command() {
-    let (installation, _worker) = started().await;
+async fn a_secret_that_nobody_has_set_is_an_error_before_anything_runs() {
+    let (installation, worker) = started().await;
     let file = "
 pipeline:
   steps:
+    - { name: test, image: debian, commands: [echo ran] }
     - { name: publish, image: debian, environment: { TOKEN: '${secrets.NOWHERE}' }, commands: [echo ran] }
-    - { name: after, image: debian, commands: ['true'] }
 ";
     let (_, run) = run_of(&installation, "unset", file).await;
+    assert_eq!((&run["status"], &run["steps"]), (&json!("error"), &json!([])), "{run:#}");
+    assert!(reason(&run).starts_with("a secret is not set: `NOWHERE` for step `publish`;"), "{run:#}");
+
+    // Once it is set the run can be retried.
+    drop(worker);
+    let _worker = installation.worker_with(&[("BUILDIT_SECRET_NOWHERE", SECRET)]);
+    let (status, answer) = installation.post(&format!("/api/v1/runs/{}/retry", id(&run)), json!({})).await;
+    assert_eq!(status, 202, "{answer}");
+    let run = installation.ended(id(&run)).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_only_another_worker_has_is_an_error_of_the_step_before_any_command() {
+    let installation = Installation::start().await;
+    let worker = installation.worker_with(&[("BUILDIT_SECRET_TOKEN", SECRET)]);
+    let go = installation.shared.join("go");
+    let file = format!(
+        "
+pipeline:
+  steps:
+    - {{ name: wait, image: debian, commands: ['until [ -e {} ]; do sleep 0.02; done'] }}
+    - {{ name: publish, image: debian, environment: {{ TOKEN: '${{secrets.TOKEN}}' }}, commands: [echo ran] }}
+    - {{ name: after, image: debian, commands: ['true'] }}
+",
+        go.display()
+    );
+    let project = installation.project("elsewhere", &[(".platform.yaml", &file)]).await;
+    let run = installation.trigger(&project).await;
+    installation.until(&run, "the first step runs", |run| run["steps"][0]["status"] == "running").await;
+    drop(worker);
+    let _without = installation.worker();
+    fs::write(&go, "").unwrap();
+    let run = installation.ended(&run).await;
     assert_eq!(run["status"], "error", "{run:#}");
-    assert_eq!(statuses(&run), ["error", "skipped"]);
-    assert!(reason(step(&run, "publish")).contains("NOWHERE"), "{run:#}");
+    assert_eq!(statuses(&run), ["success", "error", "skipped"]);
+    assert!(reason(step(&run, "publish")).contains("TOKEN"), "{run:#}");
     assert_eq!(step(&run, "publish")["attempts"][0]["first_command_at"], serde_json::Value::Null);
 }
 
