@@ -52,7 +52,7 @@ pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId)
         r#"
         update pipeline_steps
         set status = 'pending', reason = null, exit_code = null, started_at = null, finished_at = null,
-            losses_left = greatest(losses_left, 1)
+            retries_left = retries, losses_left = greatest(losses_left, 1)
         where run_id = $1 and not left_out
           and (status in ('error', 'cancelled', 'skipped') or (status = 'failure' and not allow_failure))
         "#,

@@ -171,8 +171,8 @@ async fn insert_steps(tx: &mut Tx<'_>, run: &Run, steps: &[NewStep]) -> Result<i
         sqlx::query!(
             r#"
             insert into pipeline_steps (id, organization_id, project_id, run_id, name, step_order, image, plan, depends_on,
-                                        unmet, allow_failure, left_out, retries_left, status, reason, finished_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+                                        unmet, allow_failure, left_out, retries, retries_left, status, reason, finished_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13,
                     case when $12 then 'skipped'::step_status else 'pending' end, $14, case when $12 then now() end)
             "#,
             id.uuid(),

@@ -47,6 +47,21 @@ async fn a_retry_leaves_steps_alone_that_may_fail_or_were_left_out() {
 }
 
 #[tokio::test]
+async fn a_retry_gives_each_step_its_own_tries_back() {
+    let (runs, worker) = runs().await;
+    let (mut flaky, mut steady) = (step("flaky", &[]), step("steady", &[]));
+    (flaky.retries, steady.retries) = (2, 1);
+    let run = runs.start(&[flaky, steady], None).await;
+    runs.work_off(&worker, &["flaky"]).await;
+    assert_eq!(runs.attempts(run, "flaky").await, ["failure"; 3]);
+    assert_eq!(runs.retry(run).await, Retried::Started);
+    assert_eq!(runs.work_off(&worker, &["flaky"]).await, ["flaky"; 3], "once and twice again");
+    assert_eq!(runs.attempts(run, "flaky").await, ["failure"; 6]);
+    assert_eq!(runs.attempts(run, "steady").await, ["success"]);
+    assert_eq!(runs.run(run).await.0, "failure");
+}
+
+#[tokio::test]
 async fn a_retry_of_a_cancelled_run_is_not_cancelled() {
     let (runs, worker) = runs().await;
     let run = runs.start(&[step("a", &[]), step("b", &[0])], None).await;
