@@ -27,7 +27,9 @@ const MOST_NOTES: usize = 10;
 pub struct Packed {
     /// The file; `None`, and no file is made, when nothing matched.
     pub archive: Option<Archive>,
-    /// Patterns without a match and files that were left out, as sentences for people.
+    /// The patterns that matched nothing.
+    pub unmatched: Vec<String>,
+    /// What was left out, as sentences for people.
     pub notes: Vec<String>,
 }
 
@@ -69,7 +71,7 @@ pub fn pack(
         selection.add(pattern);
     }
     if selection.entries.is_empty() {
-        return Ok(Packed { archive: None, notes: shortened(selection.notes) });
+        return Ok(Packed { archive: None, unmatched: selection.unmatched, notes: shortened(selection.notes) });
     }
     let file = OpenOptions::new()
         .write(true)
@@ -97,7 +99,7 @@ pub fn pack(
     }
     let sink = archive.into_inner().and_then(zstd::Encoder::finish).map_err(PackError::Write)?;
     let archive = Archive { size: sink.size, sha256: hex::encode(sink.hash.finalize()), files };
-    Ok(Packed { archive: Some(archive), notes: shortened(selection.notes) })
+    Ok(Packed { archive: Some(archive), unmatched: selection.unmatched, notes: shortened(selection.notes) })
 }
 
 enum Appended {

@@ -35,10 +35,14 @@ pub(crate) fn stage(
     let mut all = StagedAll::default();
     if success && !spec.outputs.is_empty() {
         match all.pack(folder, workspace, &spec.outputs, "outputs", watch) {
-            Ok(outputs) => {
+            Ok((outputs, unmatched)) => {
                 if outputs.is_none() && !all.stopped {
                     let outputs = spec.outputs.join(", ");
                     all.notes.push(format!("Nothing matched its outputs ({outputs}); the steps after it get none."));
+                } else if !unmatched.is_empty() {
+                    let unmatched = unmatched.join(", ");
+                    all.notes
+                        .push(format!("Nothing matched {unmatched} of its outputs; the steps after it get the rest."));
                 }
                 all.outputs = outputs;
             }
@@ -51,9 +55,10 @@ pub(crate) fn stage(
             false => format!("artifacts/{index}"),
         };
         let patterns = std::slice::from_ref(&artifact.path);
-        let staged = all.pack(folder, workspace, patterns, &file, watch).unwrap_or_else(|error| {
+        // That it matches nothing here is for the run to judge, when no other step made it either.
+        let (staged, _) = all.pack(folder, workspace, patterns, &file, watch).unwrap_or_else(|error| {
             all.notes.push(format!("Artifact {}: {error}", artifact.name));
-            None
+            (None, Vec::new())
         });
         all.artifacts.push(StagedArtifact { name: artifact.name.clone(), path: artifact.path.clone(), staged });
     }
@@ -61,6 +66,7 @@ pub(crate) fn stage(
 }
 
 impl StagedAll {
+    /// What was packed, and the patterns that matched nothing.
     fn pack(
         &mut self,
         folder: &AttemptFolder,
@@ -68,9 +74,9 @@ impl StagedAll {
         patterns: &[String],
         name: &str,
         watch: &mut Watch,
-    ) -> Result<Option<Staged>, PackError> {
+    ) -> Result<(Option<Staged>, Vec<String>), PackError> {
         if self.stopped {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         }
         let file = format!("{name}.tar.zst");
         let target = folder.staged().join(&file);
@@ -79,17 +85,18 @@ impl StagedAll {
         let packed = match pack(workspace, patterns, &target, &mut stopped) {
             Err(PackError::Interrupted) => {
                 self.stopped = true;
-                return Ok(None);
+                return Ok((None, Vec::new()));
             }
             packed => packed?,
         };
         self.notes.extend(packed.notes);
-        Ok(packed.archive.map(|archive| Staged {
+        let staged = packed.archive.map(|archive| Staged {
             file: format!("staged/{file}"),
             size: archive.size,
             sha256: archive.sha256,
             files: archive.files,
-        }))
+        });
+        Ok((staged, packed.unmatched))
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) enum Kind {
 pub(super) struct Selection {
     pub(super) root: OwnedFd,
     pub(super) entries: BTreeMap<PathBuf, Kind>,
+    pub(super) unmatched: Vec<String>,
     pub(super) notes: Vec<String>,
     /// How often an entry was taken, also one that had been taken before.
     taken: usize,
@@ -34,7 +35,7 @@ impl Selection {
     pub(super) fn new(root: &Path) -> io::Result<Selection> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
-        Ok(Selection { root, entries: BTreeMap::new(), notes: Vec::new(), taken: 0 })
+        Ok(Selection { root, entries: BTreeMap::new(), unmatched: Vec::new(), notes: Vec::new(), taken: 0 })
     }
 
     /// Adds what `pattern` matches. A path that exists as it is written is no glob, whatever
@@ -60,7 +61,7 @@ impl Selection {
             }
         }
         if (self.taken, self.notes.len()) == before {
-            self.notes.push(format!("{pattern} matches nothing."));
+            self.unmatched.push(pattern.to_owned());
         }
     }
 
