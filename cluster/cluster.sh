@@ -59,21 +59,25 @@ all_down() {
 }
 
 status() {
-    local part name pid
+    local part name pid up total
     for part in "${parts[@]}"; do
-        if is_up "$part"; then
-            printf '%-12s up    %s\n' "$part" "$("${part}_where")"
-        else
-            printf '%-12s down\n' "$part"
-        fi
+        up=0 total=0
         for name in $("${part}_daemons"); do
-            if ! alive "$name"; then
-                is_up "$part" || printf '    %-26s down\n' "$name"
-                continue
+            total=$((total + 1))
+            if alive "$name"; then up=$((up + 1)); fi
+        done
+        case $up in
+        0) printf '%-12s down\n' "$part" && continue ;;
+        "$total") printf '%-12s up      %s\n' "$part" "$("${part}_where")" ;;
+        *) printf '%-12s broken  %d of %d daemons run\n' "$part" "$up" "$total" ;;
+        esac
+        for name in $("${part}_daemons"); do
+            if pid=$(pid_of "$name") && alive "$name"; then
+                printf '    %-26s pid %-8s since %-12s %5d MB\n' "$name" "$pid" "$(ps -o etime= -p "$pid" | tr -d ' ')" \
+                    $(($(memory_of "$name") / 1024))
+            else
+                printf '    %-26s down\n' "$name"
             fi
-            pid=$(pid_of "$name")
-            printf '    %-26s pid %-8s up %-12s %5d MB\n' "$name" "$pid" "$(ps -o etime= -p "$pid" | tr -d ' ')" \
-                $(($(memory_of "$name") / 1024))
         done
     done
 }
