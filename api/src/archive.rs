@@ -56,7 +56,8 @@ fn add(
     file: &File,
     runtime: &Handle,
 ) -> io::Result<()> {
-    let size = runtime.block_on(app.storage().size(&file.storage_key)).map_err(io::Error::other)?;
+    let object = runtime.block_on(app.storage().stat(&file.storage_key)).map_err(io::Error::other)?;
+    let size = object.size;
     let options = SimpleFileOptions::default()
         .compression_method(method(&file.content_type))
         .compression_level(None)
@@ -65,8 +66,7 @@ fn add(
         // More than 4 GiB needs other fields, which must be announced before the bytes.
         .large_file(size >= u64::from(u32::MAX) - 1024 * 1024);
     archive.start_file(file.path.as_str(), options)?;
-    let pieces = runtime.block_on(app.storage().stream(&file.storage_key, 0..size)).map_err(io::Error::other)?;
-    futures::pin_mut!(pieces);
+    let mut pieces = runtime.block_on(app.storage().read(&object, 0..size)).map_err(io::Error::other)?;
     while let Some(piece) = runtime.block_on(pieces.next()) {
         archive.write_all(&piece.map_err(io::Error::other)?)?;
     }

@@ -155,6 +155,11 @@ impl From<storage::Error> for ApiError {
     fn from(error: storage::Error) -> Self {
         match error {
             storage::Error::NotFound(key) => Self::not_found("object", key),
+            storage::Error::Unavailable(cause) => {
+                tracing::warn!(%cause, "the object store is not reachable");
+                let message = "the object store does not answer at the moment; try again";
+                Self::unavailable("storage_unavailable", message)
+            }
             storage::Error::InvalidKey(error) => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
             error => Self::internal(error),
         }

@@ -1,6 +1,10 @@
 //! What all handlers share.
 
-use std::{ops::Deref, path::PathBuf, sync::Arc};
+use std::{
+    ops::Deref,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use buildit_shared::{
     queue::{Notifier, Signals},
@@ -43,6 +47,8 @@ pub struct Inner {
     /// Ends streams, which would hold up the end of the process.
     pub(crate) shutdown: CancellationToken,
     pub(crate) fleet_metrics: Cache,
+    /// The object store answered to this process, so its settings are right.
+    pub(crate) storage_answered: AtomicBool,
 }
 
 impl App {
@@ -50,7 +56,14 @@ impl App {
     pub fn new(config: Config, shutdown: CancellationToken) -> Self {
         let notifier = Notifier::new(config.pool.clone());
         let signals = Signals::listen(&config.database_url);
-        Self(Arc::new(Inner { config, notifier, signals, shutdown, fleet_metrics: Cache::default() }))
+        Self(Arc::new(Inner {
+            config,
+            notifier,
+            signals,
+            shutdown,
+            fleet_metrics: Cache::default(),
+            storage_answered: AtomicBool::new(false),
+        }))
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -1,5 +1,7 @@
 //! Settings in layers: defaults, `buildit.toml`, the environment, flags.
 
+mod storage;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -15,6 +17,8 @@ use url::Url;
 
 use crate::exit::Problem;
 
+pub(crate) use storage::{StorageKind, StorageSettings};
+
 /// Read from the working directory when no other file is named.
 const FILE: &str = "buildit.toml";
 
@@ -24,6 +28,12 @@ const RESERVED: &[&str] = &["URL", "TOKEN", "CONFIG"];
 
 /// Values for `${secrets.NAME}`, which have no names that we could know.
 const SECRETS: &str = "SECRET_";
+
+/// Tables of the file: `[storage] bucket` is `BUILDIT_STORAGE_BUCKET`.
+const TABLES: &[&str] = &["storage"];
+
+/// Taken as they are: never read as a number, which an error would then repeat.
+const VERBATIM: &[&str] = &["signing_key", "storage.access_key", "storage.secret_key"];
 
 /// Every setting there is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<Url>,
     /// What links to objects are signed with; the same for all API processes and workers.
     pub(crate) signing_key: Option<String>,
+    /// Where objects are.
+    pub(crate) storage: StorageSettings,
     /// Projects' repositories may be paths below these folders.
     pub(crate) repository_roots: Vec<PathBuf>,
     /// The image registry that deployments name.
@@ -85,6 +97,7 @@ impl Default for Settings {
             worker_listen: None,
             public_url: None,
             signing_key: None,
+            storage: StorageSettings::default(),
             repository_roots: Vec::new(),
             registry: "localhost:5000".into(),
             runner: None,
@@ -97,6 +110,16 @@ impl Default for Settings {
             log: None,
             log_format: LogFormat::Text,
         }
+    }
+}
+
+/// The setting that a variable of this name, less our prefix, is about.
+fn setting(variable: &str) -> String {
+    let name = variable.to_ascii_lowercase();
+    let in_table = |table: &&str| name.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
+    match TABLES.iter().find_map(|table| Some((table, in_table(table)?))) {
+        Some((table, rest)) => format!("{table}.{rest}"),
+        None => name,
     }
 }
 
@@ -116,7 +139,15 @@ impl Settings {
         }
         let ours = Env::prefixed("BUILDIT_")
             .filter(|key| !key.starts_with(SECRETS) && !RESERVED.contains(&key.as_str()))
-            .lowercase(true);
+            .map(|key| setting(key.as_str()).into())
+            .filter(|key| !VERBATIM.contains(&key.as_str()));
+        let verbatim = std::env::vars_os().filter_map(|(name, value)| {
+            let name = setting(name.to_str()?.strip_prefix("BUILDIT_")?);
+            VERBATIM.contains(&name.as_str()).then(|| (name, value.to_string_lossy().into_owned()))
+        });
+        for (name, value) in verbatim {
+            figment = figment.merge((name, value));
+        }
         figment
             // The name that every other program takes it from.
             .merge(Env::raw().only(&["DATABASE_URL"]))

@@ -7,4 +7,5 @@ pub mod jobs;
 pub mod permission;
 pub mod pipeline;
 pub mod queue;
+mod secret;
 pub mod storage;

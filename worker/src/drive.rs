@@ -17,6 +17,8 @@ use crate::registry::Registry;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// How long a job waits whose arguments only a newer worker can read.
 const FOR_NEWER_WORKERS: Duration = Duration::from_secs(30);
+/// How long a job waits for something that is away, and up to as much again by chance.
+const FOR_WHAT_IS_AWAY: Duration = Duration::from_secs(2);
 /// Another worker has the job now.
 const LOST: &str = "lost";
 
@@ -92,6 +94,10 @@ async fn settle_once(pool: &PgPool, claim: &Claim, error: &JobError) -> Result<(
         JobError::Queue(Error::Database(database)) if is_outage(database) => {
             tracing::warn!(error = %database, "interrupted by the database; going on shortly");
             ("interrupted", claim.snooze(Duration::ZERO).await)
+        }
+        JobError::Unavailable(message) => {
+            tracing::warn!(error = %message, "waiting for it; going on shortly");
+            ("interrupted", claim.snooze(FOR_WHAT_IS_AWAY.mul_f64(1.0 + rand::random::<f64>())).await)
         }
         JobError::Retry { message, after } if claim.job.attempt < claim.job.max_attempts => {
             let delay = after.unwrap_or_else(|| backoff(claim.job.attempt));

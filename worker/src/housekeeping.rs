@@ -12,7 +12,7 @@ use buildit_shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    jobs::Context,
+    jobs::{Context, local_file},
     leftovers::{SweepError, sweep_objects},
 };
 
@@ -54,10 +54,13 @@ enum Error {
     Objects(#[from] SweepError),
     #[error(transparent)]
     Executor(#[from] crate::executor::Error),
+    #[error("fetched objects cannot be deleted: {0}")]
+    Fetched(#[source] std::io::Error),
 }
 
 async fn round_of(cx: &Context, keep: Keep, with_history: bool) -> Result<(), Error> {
     logs::prune_chunks(&cx.logs).await?;
+    local_file::sweep(&cx.scratch).await.map_err(Error::Fetched)?;
     let at_work: HashSet<String> = attempts::at_work(&cx.pool).await?.iter().map(ToString::to_string).collect();
     let swept = cx.executor.sweep(&|id| at_work.contains(id), SWEEP_OLDER_THAN).await?;
     if !swept.stopped.is_empty() || !swept.cleaned.is_empty() {

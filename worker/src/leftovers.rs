@@ -8,11 +8,9 @@ use std::collections::HashSet;
 
 use buildit_shared::{
     db::leftovers::{self, Leftover, Verdict, What},
-    storage::{self, Storage},
+    storage::{self, Storage, keys},
 };
 use sqlx::PgPool;
-
-use crate::jobs::keys;
 
 /// Why a sweep broke off. What it did stays done, and the next one goes on.
 #[derive(Debug, thiserror::Error)]

@@ -166,9 +166,9 @@ impl Reader {
     /// Opens what holds the next bytes of the attempt, if any are stored.
     async fn fill(&mut self, attempt: &LogAttempt) -> Result<()> {
         if let Some(key) = &attempt.object {
-            let size = self.app.storage().size(key).await?;
-            if self.from.offset < size {
-                let object = self.app.storage().stream(key, self.from.offset..size).await?;
+            let object = self.app.storage().stat(key).await?;
+            if self.from.offset < object.size {
+                let object = self.app.storage().read(&object, self.from.offset..object.size).await?;
                 self.object = Some(Box::pin(object));
             } else {
                 self.drained = true;

@@ -6,7 +6,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Redirect, Response},
 };
-use buildit_shared::db::artifact_queries;
+use buildit_shared::{db::artifact_queries, storage::disposition};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -121,10 +121,11 @@ pub(crate) async fn files(
     if found.is_empty() && after.is_none() {
         return Err(ApiError::not_found("artifact", &path.name));
     }
-    let linked: Vec<_> = found
-        .into_iter()
-        .map(|file| objects::link(&app, &file.storage_key, Some(base_name(&file.path))).map(|link| (file, link)))
-        .collect::<Result<_>>()?;
+    let mut linked = Vec::with_capacity(found.len());
+    for file in found {
+        let link = objects::link(&app, &file.storage_key, Some(base_name(&file.path))).await?;
+        linked.push((file, link));
+    }
     let page = page.page_with(
         linked,
         |(file, _)| file.path.clone(),
@@ -155,7 +156,7 @@ pub(crate) async fn file(
     let file = artifact_queries::file(app.pool(), run.id, &path.name, &path.path)
         .await?
         .ok_or_else(|| ApiError::not_found("file", &path.path))?;
-    Ok(Redirect::temporary(&objects::link(&app, &file.storage_key, Some(base_name(&file.path)))?))
+    Ok(Redirect::temporary(&objects::link(&app, &file.storage_key, Some(base_name(&file.path))).await?))
 }
 
 /// Download all files of an artifact as one zip archive.
@@ -173,7 +174,7 @@ pub(crate) async fn archive(
     }
     let headers = [
         (header::CONTENT_TYPE, "application/zip".to_owned()),
-        (header::CONTENT_DISPOSITION, objects::disposition(Some(&format!("{}.zip", path.name)))),
+        (header::CONTENT_DISPOSITION, disposition(Some(&format!("{}.zip", path.name)))),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
     Ok((headers, Body::from_stream(archive::zip(app, run.id, path.name))).into_response())

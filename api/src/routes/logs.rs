@@ -107,7 +107,7 @@ pub(crate) async fn read(
     match state.attempt {
         _ if !has_ended => Ok(events(&app, run, &step, resume(from, &headers))),
         Some(LogAttempt { object: Some(key), .. }) => {
-            Ok(Redirect::temporary(&objects::link(&app, &key, None)?).into_response())
+            Ok(Redirect::temporary(&objects::link(&app, &key, None).await?).into_response())
         }
         // Its worker could not store it as one object: the chunks are kept.
         Some(attempt) if attempt.length > 0 => Ok(text(Reader::new(&app, run, step.id, from), true)),

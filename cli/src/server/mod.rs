@@ -43,9 +43,12 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    config::{LogFormat, Settings},
+    config::{LogFormat, Settings, StorageKind},
     exit::Problem,
 };
+
+/// How long a start waits for the object store's answer.
+const STORAGE_CHECK: Duration = Duration::from_secs(10);
 
 /// Runs `work` on all cores; the token is cancelled by the first SIGTERM or Ctrl-C, the second ends the process.
 fn serve<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<(), Problem>
@@ -109,11 +112,25 @@ fn install_metrics() -> Result<PrometheusHandle, Problem> {
     Ok(metrics)
 }
 
-fn storage(settings: &Settings) -> Result<Storage, Problem> {
-    let folder = settings.data_dir()?.join("objects");
-    let signer = Signer::new(settings.public_url()?, settings.signing_key()?.as_bytes());
-    Ok(Storage::files(&folder, signer)
-        .with_context(|| format!("cannot open the object store in {}", folder.display()))?)
+/// The object store. One that is away is waited for by whatever needs it; one that can never be used is a mistake in the
+/// settings.
+async fn storage(settings: &Settings) -> Result<Storage, Problem> {
+    let storage = match settings.storage.kind {
+        StorageKind::Files => {
+            let folder = settings.data_dir()?.join("objects");
+            let signer = Signer::new(settings.public_url()?, settings.signing_key()?.as_bytes());
+            Storage::files(&folder, signer)
+                .with_context(|| format!("cannot open the object store in {}", folder.display()))?
+        }
+        StorageKind::S3 => Storage::s3(settings.storage.s3()?).map_err(Problem::usage)?,
+    };
+    match tokio::time::timeout(STORAGE_CHECK, storage.check()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if !error.is_passing() => return Err(Problem::usage(error)),
+        Ok(Err(error)) => tracing::warn!(%error, "starting without it; what needs it waits"),
+        Err(_) => tracing::warn!("the object store does not answer; starting without it, and what needs it waits"),
+    }
+    Ok(storage)
 }
 
 /// The API until `shutdown`.
@@ -125,12 +142,13 @@ async fn serve_api(
     shutdown: CancellationToken,
 ) -> Result<(), Problem> {
     let url = settings.database_url()?;
+    let storage = storage(settings).await?;
     let pool =
         db::connect(url, Use::Api, 20).await.context("cannot reach the database").map_err(Problem::unreachable)?;
     let config = buildit_api::Config {
         pool,
         database_url: url.to_owned(),
-        storage: storage(settings)?,
+        storage,
         public_url,
         repository_roots: settings.repository_roots.clone(),
         metrics: Some(metrics),
@@ -145,6 +163,7 @@ async fn work(
     shutdown: CancellationToken,
 ) -> Result<(), Problem> {
     let url = settings.database_url()?;
+    let storage = storage(settings).await?;
     let slots = settings.slots();
     let connections = u32::try_from(slots.values().sum::<usize>().clamp(4, 40)).unwrap_or(40);
     let connect = |usage, n| async move {
@@ -157,7 +176,7 @@ async fn work(
     let context = Context {
         pool: pool.clone(),
         logs: connect(Use::Logs, connections.min(8)).await?,
-        storage: storage(settings)?,
+        storage,
         executor: Arc::new(LocalExecutor::new(steps, settings.runner()?)),
         repositories: Repositories { folder: data.join("mirrors"), roots: settings.repository_roots.clone() },
         registry: settings.registry.clone(),

@@ -19,7 +19,7 @@ use url::Url;
 use super::{bind_health, first_start, follow, install_metrics, log_to_stderr, sample, serve, serve_api, work};
 use crate::{
     arguments::Up,
-    config::Settings,
+    config::{Settings, StorageKind},
     exit::{Exit, Problem},
 };
 
@@ -31,6 +31,11 @@ pub(crate) fn run(arguments: &Up) -> Result<Exit, Problem> {
 }
 
 async fn up(mut settings: Settings, arguments: &Up, shutdown: CancellationToken) -> Result<(), Problem> {
+    if settings.storage.kind != StorageKind::Files {
+        return Err(Problem::usage(anyhow!(
+            "`buildit up` keeps its objects in files; for an S3 start `buildit api` and `buildit worker`"
+        )));
+    }
     let metrics = install_metrics()?;
     let data = settings.data_dir()?;
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make the data folder {}", data.display()))?;

@@ -86,3 +86,35 @@ fn a_database_is_needed_and_said_how_to_name() {
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("set DATABASE_URL"), "{}", said.err);
 }
+
+#[test]
+fn what_is_wrong_with_the_object_store_is_said_and_its_secret_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = |variables: &[(&str, &str)]| {
+        let mut command = buildit();
+        command.arg("worker").current_dir(&folder).env("BUILDIT_DATA_DIR", folder.path());
+        command.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none").env("BUILDIT_SIGNING_KEY", "0".repeat(32));
+        command.env("BUILDIT_LOG", "debug").env("BUILDIT_STORAGE_KIND", "s3").envs(variables.iter().copied());
+        let said = said(&mut command);
+        assert!(!said.err.contains("123456"), "{}", said.err);
+        said
+    };
+    let no_bucket = worker(&[]);
+    assert_eq!(no_bucket.code, Some(2));
+    assert!(no_bucket.err.contains("BUILDIT_STORAGE_BUCKET"), "{}", no_bucket.err);
+    let half_a_key = worker(&[("BUILDIT_STORAGE_BUCKET", "ci"), ("BUILDIT_STORAGE_SECRET_KEY", "123456")]);
+    assert_eq!(half_a_key.code, Some(2));
+    assert!(half_a_key.err.contains("access_key"), "{}", half_a_key.err);
+    let unknown = worker(&[("BUILDIT_STORAGE_BUKET", "ci")]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.err.contains("buket"), "{}", unknown.err);
+    // Everything is there; only nobody answers, which is waited for: the database is what a start needs.
+    let away = worker(&[
+        ("BUILDIT_STORAGE_BUCKET", "ci"),
+        ("BUILDIT_STORAGE_ENDPOINT", "http://127.0.0.1:1"),
+        ("BUILDIT_STORAGE_ACCESS_KEY", "me"),
+        ("BUILDIT_STORAGE_SECRET_KEY", "123456"),
+    ]);
+    assert_eq!(away.code, Some(3), "{}", away.err);
+    assert!(away.err.contains("starting without it"), "{}", away.err);
+}

@@ -35,6 +35,9 @@ pub enum JobError {
         /// When to try again, where the handler knows better than the back-off.
         after: Option<Duration>,
     },
+    /// Something that all jobs need is away and comes back by itself: the job waits for it, and that is nobody's failure.
+    #[error("{0}")]
+    Unavailable(String),
     /// Trying again is of no use: the job is dead.
     #[error("{0}")]
     Fail(String),

@@ -3,10 +3,12 @@
 //! The signature covers the key, the expiry and the file's name, so none of them can be exchanged.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
 use url::Url;
+
+use crate::secret::derived;
 
 /// Why a link is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +37,7 @@ impl std::fmt::Debug for Signer {
 impl Signer {
     /// Links at `public_url`, signed by a key that is derived from the installation's secret.
     pub fn new(public_url: Url, secret: &[u8]) -> Self {
-        let derived = keyed(secret).chain_update(b"buildit object links v1").finalize().into_bytes();
-        Self { public_url, key: keyed(&derived) }
+        Self { public_url, key: derived(secret, "buildit object links v1") }
     }
 
     pub(super) fn sign(&self, key: &str, expires: Timestamp, filename: Option<&str>) -> Url {
@@ -79,16 +80,21 @@ impl Signer {
     }
 }
 
-fn keyed(secret: &[u8]) -> Hmac<Sha256> {
-    // Longer than a block the key is hashed first, by the definition of HMAC; done here because no length is an error.
-    let mut block = [0; 64];
-    if secret.len() > block.len() {
-        use sha2::Digest;
-        block[..32].copy_from_slice(&Sha256::digest(secret));
-    } else {
-        block[..secret.len()].copy_from_slice(secret);
-    }
-    Hmac::new(&block.into())
+/// The header that names a download, in both of the forms that RFC 6266 asks for; without a name it is shown in place.
+pub fn disposition(filename: Option<&str>) -> String {
+    let Some(name) = filename else { return "inline".into() };
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' })
+        .collect();
+    let encoded: String = name
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
 }
 
 #[cfg(test)]
@@ -138,6 +144,16 @@ mod tests {
         assert_eq!(check("artifacts/1/ä b.txt", 100, None, &signature), forged);
         assert_eq!(check("artifacts/1/ä b.txt", 100, Some("b.txt"), ""), forged);
         assert_eq!(check("artifacts/1/ä b.txt", 100, Some("b.txt"), "?"), forged);
+    }
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_header() {
+        assert_eq!(disposition(None), "inline");
+        assert_eq!(disposition(Some("a b.txt")), "attachment; filename=\"a b.txt\"; filename*=UTF-8''a%20b.txt");
+        assert_eq!(
+            disposition(Some("ä\"\r\n;x")),
+            "attachment; filename=\"____;x\"; filename*=UTF-8''%C3%A4%22%0D%0A%3Bx"
+        );
     }
 
     #[test]

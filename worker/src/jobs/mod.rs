@@ -1,5 +1,6 @@
 //! The handlers, one file for each kind of job, and what they share.
 
+pub(crate) mod local_file;
 mod publish;
 mod run_pipeline;
 mod run_step;
@@ -12,7 +13,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use buildit_shared::{
     jobs::{RunPipeline, RunStep, UploadArtifacts},
-    storage::Storage,
+    queue::JobError,
+    storage::{self, Storage},
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -52,45 +54,10 @@ pub fn registry(context: Context) -> Registry {
         .with::<UploadArtifacts, _, _>(move |claim, args| upload_artifacts::run(Arc::clone(&publish), claim, args))
 }
 
-/// Keys of the objects that a run leaves.
-pub(crate) mod keys {
-    use buildit_shared::ids::{AttemptId, RunId};
-
-    /// The packed commit.
-    pub(crate) fn checkout(run: RunId) -> String {
-        format!("checkouts/{run}.tar.zst")
-    }
-
-    /// Below it is all that steps leave for each other and for the run's end.
-    pub(crate) fn staged(run: RunId) -> String {
-        format!("staged/{run}")
-    }
-
-    /// Below it are the published files.
-    pub(crate) fn artifacts(run: RunId) -> String {
-        format!("artifacts/{run}")
-    }
-
-    /// Below it are the logs.
-    pub(crate) fn logs(run: RunId) -> String {
-        format!("logs/pipelines/{run}")
-    }
-
-    pub(super) fn outputs(run: RunId, attempt: AttemptId) -> String {
-        format!("{}/{attempt}/outputs.tar.zst", staged(run))
-    }
-
-    pub(super) fn artifact(run: RunId, attempt: AttemptId, name: &str) -> String {
-        format!("{}/{attempt}/artifacts/{name}.tar.zst", staged(run))
-    }
-
-    /// Of one attempt; immutable.
-    pub(super) fn attempt_log(run: RunId, step: &str, number: i32) -> String {
-        format!("{}/{step}.{number}.log", logs(run))
-    }
-
-    /// Of the step's last attempt.
-    pub(super) fn log(run: RunId, step: &str) -> String {
-        format!("{}/{step}.log", logs(run))
+/// What an error of the object store means for the job that wanted to store or fetch `what`.
+fn stored(what: &'static str) -> impl Fn(storage::Error) -> JobError {
+    move |error| {
+        let message = format!("{what} cannot be stored or fetched: {error}");
+        if error.is_passing() { JobError::Unavailable(message) } else { JobError::retry(message) }
     }
 }

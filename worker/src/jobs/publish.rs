@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -14,10 +13,10 @@ use buildit_shared::{
     ids::{AttemptId, RunId},
     pipeline::{Artifact, Publish},
     queue::JobError,
+    storage::keys,
 };
-use sha2::{Digest, Sha256};
 
-use super::{Context, keys};
+use super::{Context, local_file::local_file, stored};
 
 /// How long an artifact is kept whose file does not say.
 const DEFAULT_EXPIRY_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -86,13 +85,8 @@ async fn unpack_and_store(
     artifact: &Artifact,
     archive: &str,
 ) -> Result<Vec<NewArtifact>, JobError> {
-    let storage =
-        |error: buildit_shared::storage::Error| JobError::retry(format!("an artifact cannot be stored: {error}"));
     let io = |error: std::io::Error| JobError::retry(format!("an artifact cannot be read: {error}"));
-    let packed = cx
-        .storage
-        .local_path(archive)
-        .ok_or_else(|| JobError::fail(format!("the object {archive} is not on this machine")))?;
+    let packed = local_file(cx, archive).await?;
     tokio::fs::create_dir_all(&cx.scratch).await.map_err(io)?;
     let folder = tempfile::tempdir_in(&cx.scratch).map_err(io)?;
     let into = folder.path().to_owned();
@@ -100,15 +94,16 @@ async fn unpack_and_store(
         .await
         .map_err(|error| JobError::retry(error.to_string()))??;
     let mut files = Vec::with_capacity(found.len());
-    for (path, sha256, size) in found {
-        let key = format!("{}/{}/{path}", keys::artifacts(run), artifact.name);
-        cx.storage.put_file(&key, &folder.path().join(&path)).await.map_err(storage)?;
+    for path in found {
+        let key = keys::published(run, &artifact.name, &path);
+        let (size, checksum) =
+            cx.storage.put_file(&key, &folder.path().join(&path)).await.map_err(stored("an artifact"))?;
         files.push(NewArtifact {
             name: artifact.name.clone(),
             content_type: mime_guess::from_path(&path).first_or_octet_stream().to_string(),
             path,
-            size,
-            sha256,
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            sha256: checksum.to_string(),
             storage_key: key,
             expires_in_ms: Some(
                 artifact.expires.map_or(DEFAULT_EXPIRY_MS, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
@@ -118,8 +113,8 @@ async fn unpack_and_store(
     Ok(files)
 }
 
-/// Unpacks with all of the archive's entries checked, and lists the regular files: path, SHA-256, size.
-fn unpack_all(archive: &Path, into: &Path) -> Result<Vec<(String, String, i64)>, JobError> {
+/// Unpacks with all of the archive's entries checked, and lists the paths of the regular files.
+fn unpack_all(archive: &Path, into: &Path) -> Result<Vec<String>, JobError> {
     let io = |error: std::io::Error| JobError::retry(format!("an artifact cannot be read: {error}"));
     unpack::unpack(archive, into, None, &unpack::Limits::default(), &mut || false)
         .map_err(|error| JobError::fail(format!("a staged artifact is not acceptable: {error}")))?;
@@ -133,27 +128,11 @@ fn unpack_all(archive: &Path, into: &Path) -> Result<Vec<(String, String, i64)>,
                 folders.push(entry.path());
             } else if kind.is_file() {
                 let path = entry.path();
-                let (sha256, size) = digest(&path).map_err(io)?;
                 let Some(name) = path.strip_prefix(into).ok().and_then(Path::to_str) else { continue };
-                files.push((name.to_owned(), sha256, size));
+                files.push(name.to_owned());
             }
         }
     }
     files.sort_unstable();
     Ok(files)
-}
-
-/// SHA-256 in hex, and the length in bytes.
-fn digest(path: &Path) -> std::io::Result<(String, i64)> {
-    let mut file = fs::File::open(path)?;
-    let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; 256 << 10]);
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok((hex::encode(hash.finalize()), size)),
-            n => {
-                hash.update(&piece[..n]);
-                size += i64::try_from(n).unwrap_or(0);
-            }
-        }
-    }
 }

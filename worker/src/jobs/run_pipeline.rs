@@ -19,10 +19,11 @@ use buildit_shared::{
     jobs::RunPipeline,
     pipeline::{self, Event, EventKind, Pipeline, Plan},
     queue::{Claim, Ended, JobError, Signal},
+    storage::keys,
 };
 use serde_json::Value;
 
-use super::{Context, keys, secrets};
+use super::{Context, secrets, stored};
 use crate::{
     crash_point,
     git::{self, Commit, Mirror},
@@ -228,7 +229,7 @@ async fn pack_commit(cx: &Context, mirror: &Mirror, branch: Option<&str>, key: &
         .await
         .map_err(|error| JobError::retry(error.to_string()))?
         .map_err(io)?;
-    cx.storage.put_file(key, &archive).await.map_err(|error| JobError::retry(error.to_string()))?;
+    cx.storage.put_file(key, &archive).await.map_err(stored("the packed commit"))?;
     // The folder can be large; nobody needs to wait until it is gone.
     tokio::task::spawn_blocking(move || drop(folder));
     Ok(())

@@ -36,16 +36,29 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: RunStep) -> R
         claim.cancelled().cancel();
     }
     crash_point!("step: claimed");
+    let driven = drive(&cx, &claim, &attempt, &step).await;
+    if let Err(JobError::Unavailable(what)) = &driven {
+        attempts::explain(&claim, &cx.pool, attempt.id, &format!("waits: {what}")).await?;
+    }
+    driven
+}
+
+async fn drive(
+    cx: &Arc<Context>,
+    claim: &Arc<Claim>,
+    attempt: &Attempt,
+    step: &PlannedStep,
+) -> Result<Ended, JobError> {
     let handle = Handle::new(attempt.id.to_string());
-    let end = match begin(&cx, &claim, &attempt, &step, &handle).await? {
+    let end = match begin(cx, claim, attempt, step, &handle).await? {
         Begun::Alive => {
             crash_point!("step: started");
-            watch(&cx, &claim, &attempt, &handle).await?
+            watch(cx, claim, attempt, &handle).await?
         }
         Begun::Over(end) => end,
     };
     crash_point!("step: ended, nothing stored");
-    step_end::finish(&cx, &claim, &attempt, &step, &handle, end).await
+    step_end::finish(cx, claim, attempt, step, &handle, end).await
 }
 
 enum Begun {

@@ -12,12 +12,12 @@ use buildit_shared::{
     domain::AttemptStatus,
     pipeline::{OnLost, PlannedStep},
     queue::{Claim, Ended, JobError, Signal},
+    storage::{self, keys},
 };
 use futures::TryStreamExt;
-use sha2::{Digest, Sha256};
 use tokio_util::io::StreamReader;
 
-use super::{Context, keys, run_step::outside};
+use super::{Context, run_step::outside, stored};
 use crate::{crash_point, executor::Handle};
 
 /// What there is to say about an attempt.
@@ -93,30 +93,24 @@ async fn store_log(
     handle: &Handle,
     report: Option<&Report>,
 ) -> Result<String, JobError> {
-    let storage = |error: buildit_shared::storage::Error| JobError::retry(format!("the log cannot be stored: {error}"));
     let key = keys::attempt_log(attempt.run_id, &attempt.step, attempt.number);
     let mut whole = false;
-    if let Some(report) = report {
-        let mut hash = Sha256::new();
-        let mut length = 0u64;
-        let log = cx
-            .executor
-            .follow(handle, 0)
-            .inspect_ok(|chunk| {
-                hash.update(chunk);
-                length += chunk.len() as u64;
-            })
-            .map_err(std::io::Error::other);
-        cx.storage.put_reader(&key, StreamReader::new(log)).await.map_err(storage)?;
-        whole = length == report.log_len && hex::encode(hash.finalize()) == report.log_sha256;
-        if !whole {
-            tracing::warn!(attempt = %attempt.id, length, said = report.log_len, "the log file is not what the runner said");
+    if let Some(report) = report
+        && let Ok(checksum) = report.log_sha256.parse()
+    {
+        let log = StreamReader::new(cx.executor.follow(handle, 0).map_err(std::io::Error::other));
+        match cx.storage.put_reader(&key, log, report.log_len, checksum).await {
+            Ok(()) => whole = true,
+            Err(storage::Error::Corrupt { .. }) => {
+                tracing::warn!(attempt = %attempt.id, said = report.log_len, "the log file is not what the runner said");
+            }
+            Err(error) => return Err(stored("the log")(error)),
         }
     }
     if !whole {
-        cx.storage.put(&key, from_chunks(cx, attempt, report).await?).await.map_err(storage)?;
+        cx.storage.put(&key, from_chunks(cx, attempt, report).await?).await.map_err(stored("the log"))?;
     }
-    cx.storage.copy(&key, &keys::log(attempt.run_id, &attempt.step)).await.map_err(storage)?;
+    cx.storage.copy(&key, &keys::log(attempt.run_id, &attempt.step)).await.map_err(stored("the log"))?;
     Ok(key)
 }
 
@@ -148,17 +142,15 @@ async fn from_chunks(cx: &Context, attempt: &Attempt, report: Option<&Report>) -
 }
 
 async fn store_staged(cx: &Context, attempt: &Attempt, handle: &Handle, report: &Report) -> Result<(), JobError> {
-    let staged = |error: buildit_shared::storage::Error| {
-        JobError::retry(format!("what the step staged cannot be stored: {error}"))
-    };
+    let staged = stored("what the step staged");
     if let Some(outputs) = &report.outputs {
         let key = keys::outputs(attempt.run_id, attempt.id);
-        cx.storage.put_file(&key, &cx.executor.staged(handle, outputs)).await.map_err(staged)?;
+        cx.storage.put_file(&key, &cx.executor.staged(handle, outputs)).await.map_err(&staged)?;
     }
     for artifact in &report.artifacts {
         if let Some(file) = &artifact.staged {
             let key = keys::artifact(attempt.run_id, attempt.id, &artifact.name);
-            cx.storage.put_file(&key, &cx.executor.staged(handle, file)).await.map_err(staged)?;
+            cx.storage.put_file(&key, &cx.executor.staged(handle, file)).await.map_err(&staged)?;
         }
     }
     Ok(())

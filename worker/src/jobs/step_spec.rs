@@ -1,15 +1,14 @@
 //! What the runner is told: the planned step with its secrets, the checkout, and the outputs of its dependencies.
 
-use std::path::PathBuf;
-
 use buildit_runner::{AttemptSpec, Report, spec::ArtifactSpec};
 use buildit_shared::{
     db::attempts::{self, Attempt},
     pipeline::{Artifact, PlannedStep},
     queue::JobError,
+    storage::keys,
 };
 
-use super::{Context, keys, secrets};
+use super::{Context, local_file::local_file, secrets};
 
 /// The spec of this attempt, or a sentence for the user why there can be none.
 pub(super) async fn spec(
@@ -34,10 +33,13 @@ pub(super) async fn spec(
         let report: Report = serde_json::from_value(report)
             .map_err(|error| JobError::fail(format!("a stored report cannot be read: {error}")))?;
         if report.outputs.is_some() {
-            inputs.push(local_copy(cx, &keys::outputs(attempt.run_id, dependency))?);
+            inputs.push(local_file(cx, &keys::outputs(attempt.run_id, dependency)).await?);
         }
     }
-    let checkout = attempt.checkout_key.as_deref().map(|key| local_copy(cx, key)).transpose()?;
+    let checkout = match &attempt.checkout_key {
+        Some(key) => Some(local_file(cx, key).await?),
+        None => None,
+    };
     let mut spec = AttemptSpec::new(attempt.id.to_string(), attempt.step.clone());
     spec.commands = rendered.commands;
     spec.shown = step.commands.iter().map(|command| command.source.clone()).collect();
@@ -51,8 +53,4 @@ pub(super) async fn spec(
         artifacts.into_iter().map(|artifact| ArtifactSpec { name: artifact.name, path: artifact.path }).collect();
     spec.timeout_ms = u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX);
     Ok(Ok(spec))
-}
-
-fn local_copy(cx: &Context, key: &str) -> Result<PathBuf, JobError> {
-    cx.storage.local_path(key).ok_or_else(|| JobError::fail(format!("the object {key} is not on this machine")))
 }

@@ -315,23 +315,25 @@ async fn a_link_is_refused_when_it_expired_or_was_changed() {
     let api = Api::start().await;
     api.storage.put("logs/a.log", &b"0123456789"[..]).await.unwrap();
     let now = jiff::Timestamp::now();
-    let link =
-        |seconds: i64| api.storage.link("logs/a.log", now + jiff::SignedDuration::from_secs(seconds), None).unwrap();
+    let link = async |seconds: i64| {
+        api.storage.link("logs/a.log", now + jiff::SignedDuration::from_secs(seconds), None).await.unwrap()
+    };
     let get = async |url: &str| answer(api.anonymous(Method::GET, url)).await;
-    let (status, error) = get(link(-1).as_str()).await;
+    let (status, error) = get(link(-1).await.as_str()).await;
     assert_eq!((status, &error["error"]["code"]), (403, &json!("link_expired")));
-    let changed = link(60).as_str().replace("a.log", "b.log");
+    let changed = link(60).await.as_str().replace("a.log", "b.log");
     let (status, error) = get(&changed).await;
     assert_eq!((status, &error["error"]["code"]), (403, &json!("link_invalid")));
     assert_eq!(get(&format!("{}/objects/logs/a.log", api.url)).await.0, 403);
     assert_eq!(get(&format!("{}/objects/..%2f..%2fetc/passwd?expires=1&signature=x", api.url)).await.0, 403);
-    let part = api.anonymous(Method::GET, link(60).as_str()).header(header::RANGE, "bytes=2-3").send().await.unwrap();
+    let part =
+        api.anonymous(Method::GET, link(60).await.as_str()).header(header::RANGE, "bytes=2-3").send().await.unwrap();
     assert_eq!(
         (part.status().as_u16(), part.headers()[header::CONTENT_RANGE].to_str().unwrap()),
         (206, "bytes 2-3/10")
     );
     assert_eq!(part.text().await.unwrap(), "23");
-    let head = api.anonymous(Method::HEAD, link(60).as_str()).send().await.unwrap();
+    let head = api.anonymous(Method::HEAD, link(60).await.as_str()).send().await.unwrap();
     assert_eq!(
         (head.status().as_u16(), &head.headers()[header::CONTENT_LENGTH]),
         (200, &header::HeaderValue::from(10))

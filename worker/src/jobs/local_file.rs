@@ -1,0 +1,100 @@
+//! Objects as files of this machine: in place where the store is files, else fetched once and kept for those who come
+//! soon after, such as the other steps of a run.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use buildit_shared::{queue::JobError, storage::Checksum};
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Context, stored};
+
+/// What nobody asked for during this time goes. A runner opens its files moments after it was started.
+const KEPT: Duration = Duration::from_secs(2 * 3600);
+
+/// A file with the object's bytes; it must not be written to.
+pub(super) async fn local_file(cx: &Context, key: &str) -> Result<PathBuf, JobError> {
+    if let Some(path) = cx.storage.local_path(key) {
+        return Ok(path);
+    }
+    let io = |error: io::Error| JobError::retry(format!("the object {key} cannot be kept on this machine: {error}"));
+    let folder = folder(&cx.scratch);
+    let path = folder.join(Checksum::of(key.as_bytes()).to_string());
+    if at_hand(folder.clone(), path.clone()).await.map_err(io)? {
+        return Ok(path);
+    }
+    let new = tempfile::NamedTempFile::new_in(&folder).map_err(io)?;
+    cx.storage.get_file(key, new.path()).await.map_err(stored("an object"))?;
+    new.persist(&path).map_err(|error| io(error.error))?;
+    Ok(path)
+}
+
+/// Deletes what was fetched and is not used any more.
+pub(crate) async fn sweep(scratch: &Path) -> io::Result<()> {
+    let folder = folder(scratch);
+    tokio::task::spawn_blocking(move || sweep_now(&folder)).await.map_err(io::Error::other)?
+}
+
+fn folder(scratch: &Path) -> PathBuf {
+    scratch.join("objects")
+}
+
+/// Whether the file is there; it then stays for a while.
+async fn at_hand(folder: PathBuf, path: PathBuf) -> io::Result<bool> {
+    let look = move || {
+        fs::create_dir_all(&folder)?;
+        let _lock = lock(&folder, FlockOperation::LockShared)?;
+        match File::open(&path) {
+            Ok(file) => file.set_modified(SystemTime::now()).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?
+}
+
+fn sweep_now(folder: &Path) -> io::Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    // Nobody may find a file that goes in the next moment.
+    let _lock = lock(folder, FlockOperation::LockExclusive)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > KEPT) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn lock(folder: &Path, how: FlockOperation) -> io::Result<File> {
+    let lock = File::open(folder)?;
+    flock(&lock, how)?;
+    Ok(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_used_stays_and_the_rest_goes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = folder(scratch.path());
+        sweep(scratch.path()).await.unwrap();
+        assert!(!at_hand(folder.clone(), folder.join("used")).await.unwrap());
+        for name in ["used", "unused"] {
+            let file = File::create(folder.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - KEPT - Duration::from_secs(60)).unwrap();
+        }
+        assert!(at_hand(folder.clone(), folder.join("used")).await.unwrap());
+        sweep(scratch.path()).await.unwrap();
+        assert!(folder.join("used").exists());
+        assert!(!folder.join("unused").exists());
+    }
+}
