@@ -1,4 +1,5 @@
-//! Who asks, and whether they may. A handler that takes [`Allowed<P>`] runs only for a caller who has `P`.
+//! Who asks, and whether they may. A handler that takes [`Allowed<P>`] runs only for a caller who has `P`; one that takes
+//! [`Runner`] only for the runner of the attempt in its path.
 
 use std::{marker::PhantomData, ops::Deref};
 
@@ -8,12 +9,16 @@ use axum::{
 };
 use buildit_shared::{
     db::{Scope, api_keys, api_keys::Principal},
+    ids::AttemptId,
     permission::Permission,
 };
+use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::{
     App,
     error::{ApiError, Result},
+    extract::Path,
 };
 
 /// Whoever sent the request.
@@ -53,15 +58,11 @@ impl<P: Permit> FromRequestParts<App> for Allowed<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let header = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
-            ApiError::unauthenticated("this needs an API key: send it in the header `Authorization: Bearer bi_…`")
-        })?;
-        let key = header
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, key)| key.trim())
+        if !parts.headers.contains_key(header::AUTHORIZATION) {
+            let message = "this needs an API key: send it in the header `Authorization: Bearer bi_…`";
+            return Err(ApiError::unauthenticated(message));
+        }
+        let key = bearer(parts)
             .ok_or_else(|| ApiError::unauthenticated("the Authorization header is not of the form `Bearer bi_…`"))?;
         let principal = api_keys::authenticate(app.pool(), key)
             .await?
@@ -70,6 +71,32 @@ impl<P: Permit> FromRequestParts<App> for Allowed<P> {
         caller.require(P::PERMISSION)?;
         Ok(Self(caller, PhantomData))
     }
+}
+
+/// The runner of this attempt, by the attempt's token.
+pub(crate) struct Runner(pub(crate) AttemptId);
+
+#[derive(Deserialize)]
+struct OfAttempt {
+    attempt: Uuid,
+}
+
+impl FromRequestParts<App> for Runner {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let Path(OfAttempt { attempt }) = Path::from_request_parts(parts, app).await?;
+        let attempt = AttemptId::from(attempt);
+        let token = bearer(parts).filter(|token| app.config.attempt_tokens.check(attempt, token));
+        token.map(|_| Self(attempt)).ok_or_else(|| {
+            ApiError::unauthenticated("this is for the runner of the attempt alone, which sends its token `bia_…`")
+        })
+    }
+}
+
+fn bearer(parts: &Parts) -> Option<&str> {
+    let header = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim())
 }
 
 impl Caller {

@@ -35,8 +35,13 @@ impl Modify for Security {
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("An API key, `bi_…`. A route's scope is the permission that the key must have."))
             .build();
+        let token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The token of one attempt, `bia_…`, which its runner is given."))
+            .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("api_key", SecurityScheme::Http(key));
+        components.add_security_scheme("attempt_token", SecurityScheme::Http(token));
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use buildit_shared::{
+    attempt_token::AttemptTokens,
     queue::{Notifier, Signals},
     storage::Storage,
 };
@@ -26,6 +27,8 @@ pub struct Config {
     pub database_url: String,
     /// Logs and artifacts.
     pub storage: Storage,
+    /// What runners show for their attempts.
+    pub attempt_tokens: AttemptTokens,
     /// The address people and programs reach this API at.
     pub public_url: Url,
     /// Folders below which a project's repository may be a path; none means no paths at all.

@@ -1,5 +1,6 @@
 //! What the API and the workers agree on: ids, states, jobs, the database, storage and configuration.
 
+pub mod attempt_token;
 pub mod db;
 pub mod domain;
 pub mod ids;

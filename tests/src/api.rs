@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use buildit_api::Config;
 use buildit_shared::{
+    attempt_token::AttemptTokens,
     db::{
         api_keys::{self, NewKey},
         organizations,
@@ -21,6 +22,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
+
+/// The installation's secret.
+const SECRET: &[u8] = b"a secret";
 
 /// A running API.
 #[derive(Debug)]
@@ -72,12 +76,13 @@ impl Api {
         std::fs::create_dir(&repositories).expect("a folder for repositories");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
-        let signer = Signer::new(url.parse().expect("an address"), b"a secret");
+        let signer = Signer::new(url.parse().expect("an address"), SECRET);
         let storage = Storage::files(&folder.path().join("objects"), signer).expect("a store");
         let config = Config {
             pool: database.pool.clone(),
             database_url: database.url.clone(),
             storage: storage.clone(),
+            attempt_tokens: AttemptTokens::new(SECRET),
             public_url: url.parse().expect("an address"),
             repository_roots: vec![repositories.clone()],
             metrics: None,
@@ -109,6 +114,13 @@ impl Api {
     pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.url) };
         self.client.request(method, url)
+    }
+
+    /// `POST` by the runner of an attempt, with the status and the JSON of the answer.
+    pub async fn post_as_runner(&self, attempt: AttemptId, path: &str, body: Value) -> (u16, Value) {
+        let token = AttemptTokens::new(SECRET).token(attempt);
+        let path = format!("/api/v1/attempts/{attempt}/{path}");
+        answer(self.anonymous(Method::POST, &path).bearer_auth(token).json(&body)).await
     }
 
     /// `GET`, with the status and the JSON of the answer.

@@ -15,6 +15,7 @@ use std::{
 use buildit_api::Config;
 use buildit_postgres::Postgres;
 use buildit_shared::{
+    attempt_token::AttemptTokens,
     db::{
         self, Use,
         api_keys::{self, NewKey},
@@ -147,6 +148,7 @@ impl Installation {
             pool: self.pool.clone(),
             database_url: self.database_url.clone(),
             storage: self.storage.clone(),
+            attempt_tokens: AttemptTokens::new(SIGNING_KEY.as_bytes()),
             public_url: self.url.parse().expect("an address"),
             repository_roots: vec![self.folder.path().join("repositories")],
             metrics: None,

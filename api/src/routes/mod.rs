@@ -1,6 +1,7 @@
 //! The routes, a file for each thing they are about.
 
 mod artifacts;
+mod attempts;
 mod deliveries;
 mod fleet;
 mod fleet_jobs;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(artifacts::files))
         .routes(routes!(artifacts::file))
         .routes(routes!(artifacts::archive))
+        .routes(routes!(attempts::begin))
         .routes(routes!(deliveries::create))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))

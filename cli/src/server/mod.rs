@@ -24,6 +24,7 @@ use std::{
 
 use anyhow::Context as _;
 use buildit_shared::{
+    attempt_token::AttemptTokens,
     db::{self, Use},
     queue::Signals,
     storage::{Signer, Storage},
@@ -149,6 +150,7 @@ async fn serve_api(
         pool,
         database_url: url.to_owned(),
         storage,
+        attempt_tokens: AttemptTokens::new(settings.signing_key()?.as_bytes()),
         public_url,
         repository_roots: settings.repository_roots.clone(),
         metrics: Some(metrics),

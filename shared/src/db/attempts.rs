@@ -91,6 +91,80 @@ pub async fn mark_started(claim: &Claim, pool: &PgPool, id: AttemptId) -> Result
     if marked == 1 { Ok(()) } else { Err(Error::LeaseLost) }
 }
 
+/// Who wants to begin an attempt.
+#[derive(Clone, Copy, Debug)]
+pub enum Beginner<'a> {
+    /// A runner, by the nonce that it chose for its whole life. It begins nothing in a run that is being cancelled.
+    Runner(&'a str),
+    /// Whoever stops an attempt that never began: no runner may begin it any more.
+    Stopped,
+}
+
+/// What became of the wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// It is his, now or since an earlier call whose answer was lost.
+    Won,
+    /// Another began it, or it was stopped before it began; that is so for ever.
+    Taken,
+    /// It has ended, or its run is being cancelled: there is nothing to begin.
+    Over,
+    /// There is no such attempt.
+    Unknown,
+}
+
+impl Beginner<'_> {
+    fn mark(&self) -> &str {
+        match self {
+            // No nonce is as short as this.
+            Self::Stopped => "stopped",
+            Self::Runner(nonce) => nonce,
+        }
+    }
+}
+
+/// Begins an attempt: of all who ever ask, one wins.
+pub async fn begin(pool: &PgPool, id: AttemptId, who: Beginner<'_>) -> Result<Begin, sqlx::Error> {
+    let (mark, also_cancelled) = (who.mark(), matches!(who, Beginner::Stopped));
+    let won = sqlx::query!(
+        r#"
+        update step_attempts a set begun_by = $2
+        from pipeline_runs r
+        where a.id = $1 and r.id = a.run_id and a.begun_by is null and a.finished_at is null
+          and ($3 or r.cancel_requested_at is null)
+        "#,
+        id.uuid(),
+        mark,
+        also_cancelled
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
+    if won == 1 {
+        return Ok(Begin::Won);
+    }
+    // In a statement of its own: the one above may have waited for another's, and its snapshot is older than that.
+    let state = sqlx::query!(
+        r#"
+        select coalesce(a.begun_by = $2, false) as "ours!",
+               a.finished_at is not null or (not $3 and r.cancel_requested_at is not null) as "over!"
+        from step_attempts a join pipeline_runs r on r.id = a.run_id
+        where a.id = $1
+        "#,
+        id.uuid(),
+        mark,
+        also_cancelled
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(match state {
+        None => Begin::Unknown,
+        Some(state) if state.over => Begin::Over,
+        Some(state) if state.ours => Begin::Won,
+        Some(_) => Begin::Taken,
+    })
+}
+
 /// Says why the step waits, for every reader.
 pub async fn explain(claim: &Claim, pool: &PgPool, id: AttemptId, reason: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(

@@ -15,8 +15,10 @@ enum Stranger {
     Own,
     /// It is about the installation, for its operator alone.
     Forbidden,
+    /// It is for the runner of an attempt alone; no key opens it.
+    Unknown,
 }
-use Stranger::{Forbidden, NotFound, Own};
+use Stranger::{Forbidden, NotFound, Own, Unknown};
 
 /// Each operation, with a body that is right, and what a stranger gets.
 const ROUTES: &[(&str, &str, &str, Stranger)] = &[
@@ -34,6 +36,7 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
     ("post", "/api/v1/projects/{project}/runs", "{}", NotFound),
     ("get", "/api/v1/projects/{project}/runs", "", NotFound),
     ("post", "/api/v1/projects/{project}/deliveries", DELIVERY, NotFound),
+    ("post", "/api/v1/attempts/{attempt}/begin", r#"{"runner": "0123456789abcdef"}"#, Unknown),
     ("get", "/api/v1/runs", "", Own),
     ("get", "/api/v1/runs/{run}", "", NotFound),
     ("post", "/api/v1/runs/{run}/cancel", "", NotFound),
@@ -72,15 +75,17 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
 const DELIVERY: &str = r#"{"delivery": "0190b7a0-0000-7000-8000-000000000000", "ref": "refs/heads/main",
     "before": "0000000000000000000000000000000000000000", "after": "1111111111111111111111111111111111111111"}"#;
 
-/// The operations of the document that the API serves, each with the permission that it says it asks for.
-async fn documented(api: &Api) -> Vec<(String, String, Permission)> {
+/// The operations of the document that the API serves, each with the permission that it says it asks for; none where it
+/// asks for an attempt's token.
+async fn documented(api: &Api) -> Vec<(String, String, Option<Permission>)> {
     let (_, document) = answer(api.anonymous(Method::GET, "/api/v1/openapi.json")).await;
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let scope = operation["security"][0]["api_key"][0].as_str();
             let permission = scope.and_then(Permission::parse);
-            let permission = permission.unwrap_or_else(|| panic!("{method} {path} names no permission: {operation}"));
+            let for_runners = operation["security"][0].get("attempt_token").is_some();
+            assert!(permission.is_some() != for_runners, "{method} {path} names no permission: {operation}");
             operations.push((method.clone(), path.clone(), permission));
         }
     }
@@ -105,6 +110,7 @@ impl Filled {
             ("pipeline", id(&pipelines)),
             ("run", at.run.to_string()),
             ("step", "test".into()),
+            ("attempt", at.attempt.to_string()),
             ("name", "results".into()),
             ("path", "a/b.xml".into()),
             ("key", id(&keys)),
@@ -164,6 +170,7 @@ async fn an_id_of_another_organization_is_answered_like_one_that_does_not_exist(
         match stranger {
             NotFound => assert_eq!(status, 404, "{method} {path}: {answered}"),
             Forbidden => assert_eq!(status, 403, "{method} {path}: {answered}"),
+            Unknown => assert_eq!(status, 401, "{method} {path}: {answered}"),
             Own => {
                 assert!((200..300).contains(&status), "{method} {path}: {answered}");
                 assert!(!answered.to_string().contains(&filled.fields[0].1), "{method} {path} shows: {answered}");
@@ -183,6 +190,7 @@ async fn a_member_without_the_permission_is_told_so() {
     let documented = documented(&api).await;
     for (method, path, body, _) in ROUTES {
         let (.., needed) = documented.iter().find(|(m, p, _)| m == method && p == path).unwrap();
+        let Some(needed) = needed else { continue };
         let others: Vec<_> = Permission::ALL.into_iter().filter(|permission| permission != needed).collect();
         let key = api.key(api.organization, &others).await;
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();

@@ -1,6 +1,7 @@
 //! The HTTP API against a real database.
 
 mod artifacts;
+mod attempts;
 mod basics;
 mod borders;
 mod fleet;

@@ -1,0 +1,73 @@
+//! What runners ask while they carry out an attempt. Each call may be repeated: after a lost answer, after a restart.
+
+use axum::{extract::State, http::StatusCode};
+use buildit_shared::{
+    db::attempts::{self, Begin, Beginner},
+    ids::AttemptId,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::{
+    App,
+    auth::Runner,
+    error::{ApiError, ErrorBody, Result},
+    extract::Json,
+};
+
+/// An attempt of a step.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "the path is read by whoever checks the token")]
+pub(crate) struct AttemptPath {
+    /// The attempt's id.
+    attempt: Uuid,
+}
+
+/// A runner that is about to run the attempt's first command.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct BeginAttempt {
+    /// Chosen at random by the runner for its whole life: 16 to 64 letters, digits, `-` and `_`.
+    runner: String,
+}
+
+/// It is this runner's attempt.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Begun {}
+
+/// Win the attempt, once and for ever: 200 for the winner, however often it asks; 409 for everybody else; 410 where
+/// there is nothing to begin any more. Whoever does not get a 200 runs no command.
+#[utoipa::path(post, path = "/api/v1/attempts/{attempt}/begin", tag = "attempts",
+    security(("attempt_token" = [])), params(AttemptPath),
+    responses((status = 200, body = Begun), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn begin(
+    State(app): State<App>,
+    Runner(attempt): Runner,
+    Json(body): Json<BeginAttempt>,
+) -> Result<Json<Begun>> {
+    if !is_nonce(&body.runner) {
+        return Err(ApiError::invalid("runner", "it takes 16 to 64 letters, digits, `-` and `_`"));
+    }
+    match attempts::begin(app.pool(), attempt, Beginner::Runner(&body.runner)).await? {
+        Begin::Won => Ok(Json(Begun {})),
+        Begin::Taken => {
+            let message = "another runner began this attempt, or it was stopped before it began; run nothing";
+            Err(ApiError::conflict("begun_by_another", message))
+        }
+        Begin::Over => {
+            let message = "this attempt has ended or its run is being cancelled; run nothing";
+            Err(ApiError::new(StatusCode::GONE, "attempt_over", message))
+        }
+        Begin::Unknown => Err(unknown(attempt)),
+    }
+}
+
+fn unknown(attempt: AttemptId) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is no attempt {attempt} any more"))
+}
+
+fn is_nonce(text: &str) -> bool {
+    (16..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
