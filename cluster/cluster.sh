@@ -34,6 +34,10 @@ is_up() {
 
 up() {
     local part
+    if ! command -v go >/dev/null; then
+        say "Go is needed (docs/test-cluster.md)"
+        return 1
+    fi
     # What builds that were killed left; the lock says that none is under way.
     unmount "$archives"
     rm -rf "$bin"/.new.* "$archives"/.new.*

@@ -8,7 +8,9 @@ docker_gateway=172.30.99.1
 docker_chains="filter:DOCKER filter:DOCKER-USER filter:DOCKER-ISOLATION-STAGE-1 filter:DOCKER-ISOLATION-STAGE-2 nat:DOCKER"
 
 docker_up() {
-    packages docker.io curl
+    packages curl
+    # Another vendor's engine serves as well, and Debian's cannot be installed beside it.
+    [[ -x /usr/bin/dockerd && -x /usr/bin/docker ]] || packages docker.io
     if ! alive dockerd; then
         docker_down
         # With these chains here there is another engine, whose rules `down` must leave alone.
@@ -49,7 +51,7 @@ load_image() {
 }
 
 docker_down() {
-    local chain policy
+    local table chain policy
     # The engine would wait for its containers.
     remove_cgroups docker
     end dockerd

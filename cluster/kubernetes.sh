@@ -17,8 +17,10 @@ kubernetes_where() { echo "$kubernetes_api, KUBECONFIG=$admin_kubeconfig"; }
 kubernetes_env() { echo "KUBECONFIG=$admin_kubeconfig"; }
 
 kubernetes_up() {
-    local name
-    packages containerd runc containernetworking-plugins conntrack openssl
+    local name kubernetes
+    packages containernetworking-plugins conntrack openssl
+    # Not where a vendor's Docker brought them: Debian's cannot be installed beside those.
+    type -P containerd ctr runc >/dev/null || packages containerd runc
     kubernetes_binary
     [[ -e $keys/complete ]] || make_keys
     if ! any_alive; then
@@ -65,7 +67,7 @@ build_kubernetes() {
 # One authority signs the API server's certificate and the one by which it is known to the kubelet.
 # Everybody else shows a token.
 make_keys() {
-    local new name
+    local new
     rm -rf "$keys"
     mkdir -p "$keys"
     new="openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650"
@@ -129,7 +131,7 @@ start_control_plane() {
 }
 
 start_node() {
-    local names=$state/names folder
+    local names=$state/names folder name
     # The kubelet takes one instance for each log that is followed.
     folder=/proc/sys/fs/inotify/max_user_instances
     (($(cat $folder) >= 8192)) || echo 8192 >$folder
