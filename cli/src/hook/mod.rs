@@ -14,6 +14,8 @@ mod spool;
 mod transport;
 mod update;
 
+use std::path::Path;
+
 use crate::arguments::Hook;
 use crate::exit::{Exit, Problem};
 
@@ -24,6 +26,15 @@ pub(crate) fn run(command: Hook) -> Result<Exit, Problem> {
         Hook::PreReceive => Ok(pre_receive::run()),
         Hook::Deliver(arguments) => deliver::run(&arguments),
     }
+}
+
+/// Whether pushes to the bare repository at `path` wait to be announced.
+pub(crate) fn keeps_pushes(path: &Path) -> std::io::Result<bool> {
+    let spool = repository::Repository::bare(path).spool();
+    if !spool.is_dir() {
+        return Ok(false);
+    }
+    Ok(!spool::Spool::open(spool)?.is_empty()?)
 }
 
 /// Says a line to the person who pushes; git shows it behind `remote:`.

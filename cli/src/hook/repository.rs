@@ -50,6 +50,11 @@ impl Repository {
         Ok(Repository { git_dir: PathBuf::from(printed.trim_end_matches('\n')) })
     }
 
+    /// The bare repository in this folder.
+    pub(crate) fn bare(folder: &Path) -> Repository {
+        Repository { git_dir: folder.to_owned() }
+    }
+
     /// The repository that git has called us for.
     pub(crate) fn of_hook() -> Result<Repository> {
         let git_dir = std::env::var_os("GIT_DIR").unwrap_or_else(|| ".".into());

@@ -3,6 +3,7 @@
 mod api;
 mod first_start;
 mod follow;
+mod pushes;
 mod sample;
 mod token;
 mod up;

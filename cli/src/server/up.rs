@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{bind_health, first_start, follow, install_metrics, log_to_stderr, sample, serve, serve_api, work};
+use super::{bind_health, first_start, follow, install_metrics, log_to_stderr, pushes, sample, serve, serve_api, work};
 use crate::{
     arguments::Up,
     config::{Settings, StorageKind},
@@ -86,7 +86,7 @@ async fn with_database(
     let repositories = data.join("repositories");
     std::fs::create_dir_all(&repositories)?;
     if !settings.repository_roots.contains(&repositories) {
-        settings.repository_roots.push(repositories);
+        settings.repository_roots.push(repositories.clone());
     }
     let (organization, token) = first_start::account(&pool, data).await?;
     let env = write_env(&settings, data, &database_url, &url, &token)?;
@@ -105,6 +105,9 @@ async fn with_database(
     }
     let with_sample = !arguments.no_sample;
     let greeting = async {
+        if let Err(error) = pushes::announce(&repositories).await {
+            println!("Pushes that were kept cannot be announced: {error:#}");
+        }
         if with_sample {
             show_sample(&pool, organization, data, &url, arguments.workers > 0).await?;
         }

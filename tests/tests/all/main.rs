@@ -8,3 +8,4 @@ mod crash;
 mod flow;
 mod hook;
 mod queue;
+mod up;
