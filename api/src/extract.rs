@@ -2,13 +2,14 @@
 
 use axum::{
     extract::{
-        FromRequest, FromRequestParts,
-        rejection::{JsonRejection, PathRejection, QueryRejection},
+        FromRequest, FromRequestParts, Request,
+        rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::ApiError;
 
@@ -16,6 +17,21 @@ use crate::error::ApiError;
 #[derive(FromRequest)]
 #[from_request(via(axum::Json), rejection(ApiError))]
 pub(crate) struct Json<T>(pub(crate) T);
+
+/// A JSON body, or none at all, whatever its content type says.
+pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Bytes::from_request(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        Ok(Self(axum::Json::from_bytes(&body)?.0))
+    }
+}
 
 /// The query string.
 #[derive(FromRequestParts)]
@@ -42,6 +58,13 @@ impl From<JsonRejection> for ApiError {
             _ => "invalid_json",
         };
         Self::new(rejection.status(), code, rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
+        let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        Self::new(rejection.status(), if too_large { "too_large" } else { "invalid_body" }, rejection.body_text())
     }
 }
 

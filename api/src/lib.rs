@@ -18,42 +18,19 @@ mod range;
 mod repository;
 mod router;
 mod routes;
+mod serve;
 mod state;
 
-use std::time::Duration;
-
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use router::{openapi, router};
 pub use state::{App, Config};
 
-/// What running requests have after a shutdown began.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// Answers requests on `listener` until `shutdown`; then ends the streams, whose readers go on elsewhere where they
 /// broke off, and waits up to 10 s for the other requests.
 pub async fn serve(listener: TcpListener, config: Config, shutdown: CancellationToken) -> std::io::Result<()> {
     let app = App::new(config, shutdown.clone());
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let drained = {
-        let shutdown = shutdown.clone();
-        async move {
-            shutdown.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        }
-    };
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.cancelled_owned());
-    tokio::select! {
-        ended = server.into_future() => ended,
-        () = drained => {
-            tracing::warn!("requests were cut off: they did not end within {} s of the shutdown", DRAIN.as_secs());
-            Ok(())
-        }
-    }
+    serve::serve(listener, router(app), serve::Limits::default(), shutdown).await;
+    Ok(())
 }

@@ -1,10 +1,13 @@
 //! Around every request: its id, a line in the log, its time, and an answer even when a handler panics.
 
-use std::{any::Any, time::Instant};
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -46,6 +49,25 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// What a request may take from its head to the head of its answer, the reading of its body included.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Gives a request up that takes too long: its client sends its body too slowly, or the database is stuck.
+pub(crate) async fn limit(request: Request, next: Next) -> Response {
+    limit_to(REQUEST_LIMIT, next.run(request)).await
+}
+
+async fn limit_to(limit: Duration, answer: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(response) => response,
+        Err(_) => {
+            let message =
+                format!("this request was not complete, or could not be answered, within {limit:?}; try again");
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message).into_response()
+        }
+    }
+}
+
 /// The answer when a handler panicked.
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let message = panic
@@ -54,4 +76,24 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message");
     ApiError::internal(format!("a handler panicked: {message}")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_all_the_same() {
+        let response = limit_to(Duration::from_millis(10), std::future::pending()).await;
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["code"], "request_timeout");
+    }
+
+    #[tokio::test]
+    async fn one_in_time_is_left_alone() {
+        let response = limit_to(REQUEST_LIMIT, std::future::ready(StatusCode::OK.into_response())).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
 }

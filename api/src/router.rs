@@ -69,6 +69,7 @@ pub fn router(app: App) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(middleware::limit))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::observe))
         .with_state(app)

@@ -14,7 +14,7 @@ use crate::{
     App,
     auth::{Allowed, FleetAdmin},
     error::{ApiError, ErrorBody, Result},
-    extract::{Json, Path, Query},
+    extract::{Json, OptionalJson, Path, Query},
     page::{Page, PageParams},
 };
 
@@ -133,13 +133,13 @@ pub(crate) async fn queues(State(app): State<App>, _caller: Allowed<FleetAdmin>)
 
 /// Claim nothing from a queue until it is resumed. What runs goes on.
 #[utoipa::path(post, path = "/api/v1/fleet/queues/{queue}/pause", tag = "fleet",
-    security(("api_key" = ["fleet:admin"])), params(QueuePath), request_body = Pause,
+    security(("api_key" = ["fleet:admin"])), params(QueuePath), request_body = Option<Pause>,
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn pause(
     State(app): State<App>,
     caller: Allowed<FleetAdmin>,
     Path(path): Path<QueuePath>,
-    Json(pause): Json<Pause>,
+    OptionalJson(pause): OptionalJson<Pause>,
 ) -> Result<StatusCode> {
     if path.queue.len() > 100 || path.queue.chars().any(char::is_control) {
         return Err(ApiError::not_found("queue", path.queue));

@@ -140,6 +140,28 @@ async fn a_queue_is_paused_with_a_reason_and_resumed() {
 }
 
 #[tokio::test]
+async fn a_queue_is_paused_without_a_word_too() {
+    let api = Api::start().await;
+    let url = format!("{}/api/v1/fleet/queues/steps/pause", api.url);
+    let pause = async |body: Option<&'static str>| {
+        let request = buildit_tests::api::client().post(&url).bearer_auth(&api.key);
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body),
+            None => request,
+        };
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(pause(None).await, 204);
+    let (_, queues) = api.get("/api/v1/fleet/queues").await;
+    let steps = queues["items"].as_array().unwrap().iter().find(|queue| queue["name"] == "steps").unwrap();
+    assert_eq!((&steps["paused"], &steps["paused_reason"]), (&json!(true), &json!(null)));
+    assert_eq!(pause(Some("")).await, 204);
+    assert_eq!(pause(Some(r#"{ "reason": "maintenance" }"#)).await, 204);
+    assert_eq!(pause(Some("{")).await, 400);
+    assert_eq!(pause(Some(r#"{ "reason": 1 }"#)).await, 422);
+}
+
+#[tokio::test]
 async fn workers_are_shown_with_what_they_hold() {
     let api = Api::start().await;
     for (host, state) in [("one", "alive"), ("two", "dead")] {
