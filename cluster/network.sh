@@ -1,7 +1,7 @@
 # The bridge, which all parts need: its address is theirs.
 
 network_up() {
-    packages iproute2 iptables
+    packages iproute2 iptables procps
     if ! ip link show "$bridge" >/dev/null 2>&1; then
         cat /proc/sys/net/ipv4/ip_forward >"$run/ip_forward"
         ip link add "$bridge" type bridge
