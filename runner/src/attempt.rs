@@ -12,7 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 use crate::layout::{AttemptFolder, Layout, boot_id};
 use crate::log::Log;
 use crate::mask::Masker;
-use crate::prepare::{NotPrepared, prepare};
+use crate::pod::Printer;
+use crate::prepare::{NotPrepared, prepare, unpack_files};
 use crate::report::{Outcome, Report};
 use crate::spec::{AttemptSpec, SPEC_VERSION};
 use crate::stage::{StagedAll, stage};
@@ -52,11 +53,7 @@ fn folder_error(what: &'static str) -> impl Fn(io::Error) -> AttemptError {
 /// locked already.
 pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
     let started_at_ms = now_ms();
-    // Fails when it leads one already, which is as good.
-    let _ = rustix::process::setsid();
-    // What the starter left open is not the step's.
-    close_fds::set_fds_cloexec(3, &[]);
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    settle();
     let folder = layout.attempt(attempt_id);
     let mut lock = take_lock(&folder)?;
     descendants::adopt_orphans().map_err(|error| folder_error("children cannot be adopted")(error.into()))?;
@@ -68,7 +65,10 @@ pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
         return Err(AttemptError::BegunBefore);
     }
     fs::remove_file(folder.spec()).map_err(folder_error("the spec cannot be removed"))?;
-    let report = carry_out(&spec, &folder, &mut watch, started_at_ms)?;
+    let mut files = |workspace: &Path, watch: &mut Watch| unpack_files(&spec, workspace, watch);
+    let log = open_log(&folder).map_err(folder_error("the log cannot be opened"))?;
+    let place = Place { folder: &folder, log, printer: None, fill: &mut files };
+    let report = carry_out(&spec, place, &mut watch, started_at_ms);
     let text =
         serde_json::to_vec(&report).map_err(|error| folder_error("the report cannot be written")(error.into()))?;
     folder.write_whole(&folder.result(), &text).map_err(folder_error("the report cannot be written"))?;
@@ -77,31 +77,47 @@ pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
     Ok(())
 }
 
-fn carry_out(
-    spec: &AttemptSpec,
-    folder: &AttemptFolder,
-    watch: &mut Watch,
-    started_at_ms: u64,
-) -> Result<Report, AttemptError> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(folder.log())
-        .map_err(folder_error("the log cannot be opened"))?;
+/// Makes the process fit to be a step's runner.
+pub(crate) fn settle() {
+    // Fails when it leads one already, which is as good.
+    let _ = rustix::process::setsid();
+    // What the starter left open is not the step's.
+    close_fds::set_fds_cloexec(3, &[]);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}
+
+/// What is not the same everywhere an attempt runs.
+pub(crate) struct Place<'a> {
+    /// The attempt's own folder.
+    pub(crate) folder: &'a AttemptFolder,
+    /// From [`open_log`].
+    pub(crate) log: File,
+    /// Gets the log too.
+    pub(crate) printer: Option<&'a mut Printer>,
+    /// Puts the checkout and the inputs into the workspace.
+    pub(crate) fill: &'a mut dyn FnMut(&Path, &mut Watch) -> Result<(), NotPrepared>,
+}
+
+/// The file for the log, still empty.
+pub(crate) fn open_log(folder: &AttemptFolder) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(folder.log())
+}
+
+/// Carries out an attempt that has begun.
+pub(crate) fn carry_out(spec: &AttemptSpec, place: Place<'_>, watch: &mut Watch, started_at_ms: u64) -> Report {
     let (masker, unmaskable) = match Masker::new(&spec.secrets) {
         Ok(masker) => (masker, None),
         Err(error) => (Masker::none(), Some(error.to_string())),
     };
-    let mut log = Log::new(file, masker, spec.log_limit_bytes);
+    let mut log = Log::new(place.log, place.printer, masker, spec.log_limit_bytes);
     let mut ran = match unmaskable {
         Some(message) => Ran::setup_failed(message),
-        None => prepare_and_run(spec, folder, &mut log, watch),
+        None => prepare_and_run(spec, place.folder, place.fill, &mut log, watch),
     };
     let log = log.finish();
     ran.notes.extend(log.note);
     ran.notes.append(&mut ran.staged.notes);
-    Ok(Report {
+    Report {
         attempt_id: spec.attempt_id.clone(),
         outcome: ran.outcome,
         failed_command: ran.failed_command,
@@ -115,7 +131,7 @@ fn carry_out(
         outputs: ran.staged.outputs,
         artifacts: ran.staged.artifacts,
         notes: ran.notes,
-    })
+    }
 }
 
 /// What came of the attempt, apart from its log.
@@ -143,11 +159,21 @@ impl Ran {
     }
 }
 
-fn prepare_and_run(spec: &AttemptSpec, folder: &AttemptFolder, log: &mut Log, watch: &mut Watch) -> Ran {
+fn prepare_and_run(
+    spec: &AttemptSpec,
+    folder: &AttemptFolder,
+    fill: &mut dyn FnMut(&Path, &mut Watch) -> Result<(), NotPrepared>,
+    log: &mut Log<'_>,
+    watch: &mut Watch,
+) -> Ran {
     if watch.stop().is_some() {
         return Ran::nothing(Outcome::Stopped);
     }
-    let workspace = match prepare(spec, folder, watch) {
+    let prepared = prepare(spec, folder).and_then(|workspace| {
+        fill(&workspace, watch)?;
+        Ok(workspace)
+    });
+    let workspace = match prepared {
         Ok(workspace) => workspace,
         Err(NotPrepared::Stopped) => return Ran::nothing(Outcome::Stopped),
         Err(NotPrepared::Failed(message)) => return Ran::setup_failed(message),
@@ -227,7 +253,7 @@ fn read_spec(folder: &AttemptFolder, attempt_id: &str) -> Result<AttemptSpec, At
     Ok(spec)
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

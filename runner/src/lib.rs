@@ -12,6 +12,8 @@ mod descendants;
 pub mod layout;
 mod log;
 pub mod mask;
+mod memory;
+mod net;
 pub mod pack;
 pub mod pod;
 mod prepare;

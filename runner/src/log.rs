@@ -1,4 +1,4 @@
-//! The log file: masked, capped, hashed.
+//! The log file: masked, capped, hashed; and, in a pod, printed.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,11 +6,14 @@ use std::io::{self, Write};
 use sha2::{Digest, Sha256};
 
 use crate::mask::Masker;
+use crate::pod::Printer;
 
 /// Writes each byte as soon as it is known not to belong to a secret.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct Log<'p> {
     file: File,
+    /// Gets what the file gets.
+    printer: Option<&'p mut Printer>,
     masker: Masker,
     hash: Sha256,
     masked: Vec<u8>,
@@ -31,10 +34,16 @@ pub(crate) struct LogSummary {
     pub(crate) note: Option<String>,
 }
 
-impl Log {
+impl<'p> Log<'p> {
     /// A log in `file`, which is empty, of at most `limit` bytes and the marker that says so.
-    pub(crate) fn new(file: File, masker: Masker, limit: u64) -> Log {
-        Log { file, masker, hash: Sha256::new(), masked: Vec::new(), len: 0, limit, dropped: 0, failure: None }
+    pub(crate) fn new(file: File, printer: Option<&'p mut Printer>, masker: Masker, limit: u64) -> Log<'p> {
+        let hash = Sha256::new();
+        Log { file, printer, masker, hash, masked: Vec::new(), len: 0, limit, dropped: 0, failure: None }
+    }
+
+    /// What is printed, if anything is.
+    pub(crate) fn printer(&mut self) -> Option<&mut Printer> {
+        self.printer.as_deref_mut()
     }
 
     /// Takes in what the step printed. Never fails: a step is not held up by its log.
@@ -104,6 +113,9 @@ impl Log {
                     break;
                 }
             }
+        }
+        if let Some(printer) = &mut self.printer {
+            printer.log(self.len, &bytes[..written]);
         }
         self.hash.update(&bytes[..written]);
         self.len += written as u64;

@@ -3,18 +3,31 @@
 //! `buildit-runner run ROOT ATTEMPT` carries out an attempt whose folder is prepared. Exit codes:
 //! 0 the report is written, 2 wrong arguments, 3 another process has the attempt, 4 it was begun
 //! before, 1 anything else; standard error says more.
+//!
+//! `buildit-runner install DIR` and `buildit-runner pod SPEC_FILE` are a pod's; see
+//! [`buildit_runner::pod`].
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use buildit_runner::Layout;
 use buildit_runner::attempt::{self, AttemptError, BECOME_SHELL};
 use buildit_runner::layout::is_attempt_id;
+use buildit_runner::pod;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["run", root, attempt_id] if is_attempt_id(attempt_id) => run(root, attempt_id),
+        ["pod", spec_file] => ExitCode::from(pod::live(Path::new(spec_file))),
+        ["install", folder] => match pod::install(Path::new(folder)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("buildit-runner: {folder}: {error}");
+                ExitCode::FAILURE
+            }
+        },
         [BECOME_SHELL, parent] => match attempt::become_shell(parent) {
             Ok(never) => match never {},
             Err(error) => {
@@ -27,7 +40,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: buildit-runner run ROOT ATTEMPT");
+            eprintln!("usage: buildit-runner run ROOT ATTEMPT | pod SPEC_FILE | install DIR");
             ExitCode::from(2)
         }
     }

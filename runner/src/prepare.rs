@@ -17,25 +17,32 @@ pub(crate) enum NotPrepared {
     Failed(String),
 }
 
-/// Returns the workspace, ready for the first command.
-pub(crate) fn prepare(spec: &AttemptSpec, folder: &AttemptFolder, watch: &mut Watch) -> Result<PathBuf, NotPrepared> {
+/// Returns the workspace, still without checkout and inputs.
+pub(crate) fn prepare(spec: &AttemptSpec, folder: &AttemptFolder) -> Result<PathBuf, NotPrepared> {
     let workspace = folder.path().join(&spec.workspace);
-    let failed =
-        |what: &Path, error: &dyn std::fmt::Display| NotPrepared::Failed(format!("{}: {error}", what.display()));
     let_the_step_through(spec, folder).map_err(|error| failed(folder.path(), &error))?;
     for path in [&workspace, &folder.home()] {
         make_for_step(path, spec).map_err(|error| failed(path, &error))?;
     }
+    Ok(workspace)
+}
+
+/// Unpacks checkout and inputs from the files that the spec names.
+pub(crate) fn unpack_files(spec: &AttemptSpec, workspace: &Path, watch: &mut Watch) -> Result<(), NotPrepared> {
     let archives = spec.checkout.iter().chain(&spec.inputs);
     for archive in archives {
         let mut stopped = || watch.stop().is_some();
-        match unpack(archive, &workspace, spec.user, &Limits::default(), &mut stopped) {
+        match unpack(archive, workspace, spec.user, &Limits::default(), &mut stopped) {
             Ok(()) => {}
             Err(UnpackError::Interrupted) => return Err(NotPrepared::Stopped),
             Err(error) => return Err(failed(archive, &error)),
         }
     }
-    Ok(workspace)
+    Ok(())
+}
+
+fn failed(what: &Path, error: &dyn std::fmt::Display) -> NotPrepared {
+    NotPrepared::Failed(format!("{}: {error}", what.display()))
 }
 
 /// A step under another user passes through the attempt's folder, but can neither list nor change

@@ -88,8 +88,20 @@ pub fn unpack(
 ) -> Result<(), UnpackError> {
     let file = File::open(archive).map_err(UnpackError::Read)?;
     let packed = file.metadata().map_err(UnpackError::Read)?.len();
+    unpack_stream(file, packed, into, owner, limits, interrupted)
+}
+
+/// As [`unpack`], from a stream of `packed` bytes, 0 if that is not known.
+pub fn unpack_stream(
+    archive: impl Read,
+    packed: u64,
+    into: &Path,
+    owner: Option<StepUser>,
+    limits: &Limits,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<(), UnpackError> {
     let bytes = packed.saturating_mul(limits.ratio).max(limits.floor).min(limits.bytes);
-    let mut decoder = zstd::Decoder::new(file).map_err(UnpackError::Read)?;
+    let mut decoder = zstd::Decoder::new(archive).map_err(UnpackError::Read)?;
     decoder.window_log_max(27).map_err(UnpackError::Read)?;
     let left = Rc::new(Cell::new(bytes));
     let exhausted = || UnpackError::TooLarge { bytes, entries: limits.entries };

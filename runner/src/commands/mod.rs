@@ -44,7 +44,7 @@ pub(crate) fn run(
     spec: &AttemptSpec,
     folder: &AttemptFolder,
     workspace: &Path,
-    log: &mut Log,
+    log: &mut Log<'_>,
     watch: &mut Watch,
 ) -> Result<Ended, String> {
     let (pipe, output) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| error.to_string())?;
@@ -86,7 +86,7 @@ struct End {
 }
 
 impl Shell {
-    fn drive(&mut self, spec: &AttemptSpec, timeout: Option<Instant>, log: &mut Log, watch: &mut Watch) {
+    fn drive(&mut self, spec: &AttemptSpec, timeout: Option<Instant>, log: &mut Log<'_>, watch: &mut Watch) {
         let default_grace = Duration::from_millis(spec.grace_ms);
         let mut given_up_at = None;
         let mut killed_at: Option<Instant> = None;
@@ -96,8 +96,13 @@ impl Shell {
                 (Some(end), None) => end.kill_at,
                 (Some(_), Some(killed)) => Some(killed + KILL_AGAIN_AFTER),
             };
-            self.wait(next, watch);
-            self.read(log);
+            self.wait(next, log, watch);
+            if let Some(printer) = log.printer() {
+                printer.write();
+            }
+            if !is_held_up(log) {
+                self.read(log);
+            }
             if watch.children_ended() {
                 self.reap();
             }
@@ -126,7 +131,7 @@ impl Shell {
 
     /// Reads what was printed last. A descriptor that got out to another process may keep the
     /// pipe open and full; what is the step's own is no more than fits into the pipe.
-    fn drain(&mut self, log: &mut Log) {
+    fn drain(&mut self, log: &mut Log<'_>) {
         for _ in 0..PIPE_SIZE.div_ceil(4096) {
             if !self.read(log) {
                 return;
@@ -153,23 +158,26 @@ impl Shell {
     }
 
     /// Waits for anything to happen, until `deadline`.
-    fn wait(&self, deadline: Option<Instant>, watch: &Watch) {
+    fn wait(&self, deadline: Option<Instant>, log: &mut Log<'_>, watch: &Watch) {
+        let pipe = if is_held_up(log) { None } else { self.pipe.as_ref() };
         let now = Instant::now();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
         let left = left.into_iter().chain(watch.longest_poll()).min();
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let mut polled: Vec<PollFd<'_>> = watch
             .descriptors()
-            .chain(self.pipe.as_ref().map(AsFd::as_fd))
+            .chain(pipe.map(AsFd::as_fd))
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
+        let printer = log.printer().and_then(|printer| printer.waits_for());
+        polled.extend(printer.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)));
         // An interrupted poll is as good as one that found something.
         let _ = poll(&mut polled, left.as_ref());
     }
 
     /// Moves what has been printed to the log, up to the size of the buffer; false if there was
     /// nothing.
-    fn read(&mut self, log: &mut Log) -> bool {
+    fn read(&mut self, log: &mut Log<'_>) -> bool {
         let Some(pipe) = &self.pipe else { return false };
         match rustix::io::read(pipe, &mut self.buffer[..]) {
             Ok(count @ 1..) => {
@@ -229,6 +237,11 @@ impl Shell {
         };
         Ended { outcome, failed_command, notes }
     }
+}
+
+/// Whether the step has to wait for whoever reads what is printed.
+fn is_held_up(log: &mut Log<'_>) -> bool {
+    log.printer().is_some_and(|printer| printer.is_full())
 }
 
 fn own_end(status: WaitStatus) -> Outcome {

@@ -90,8 +90,10 @@ pub struct BeginRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
     /// Unpacked into the workspace first.
+    #[serde(default)]
     pub checkout: Option<Download>,
     /// Unpacked over the checkout, in this order.
+    #[serde(default)]
     pub inputs: Vec<Download>,
 }
 
@@ -100,4 +102,48 @@ pub struct Begun {
 pub struct Download {
     /// A presigned address for GET.
     pub url: String,
+}
+
+/// The body of `POST /api/v1/attempts/{id}/objects/{name}`. Names are `log`, `outputs` and
+/// `artifacts/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadRequest {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of them all, in lower-case hex.
+    pub sha256: String,
+}
+
+/// The answer to an [`UploadRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadBegun {
+    /// Names the upload in the requests that follow.
+    pub upload: String,
+    /// Bytes in each part but the last; an empty object has one empty part.
+    pub part_size: u64,
+}
+
+/// The body of `POST /api/v1/attempts/{id}/objects/{name}/parts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRequest {
+    /// From [`UploadBegun`].
+    pub upload: String,
+    /// Counted from 1.
+    pub part: u32,
+}
+
+/// The answer to a [`PartRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartAddress {
+    /// A presigned address for PUT, with exactly the part's length.
+    pub url: String,
+}
+
+/// The body of `POST /api/v1/attempts/{id}/objects/{name}/complete`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompleteRequest {
+    /// From [`UploadBegun`].
+    pub upload: String,
+    /// What the storage answered to each part, in order, without quotation marks.
+    pub etags: Vec<String>,
 }

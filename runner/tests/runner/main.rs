@@ -7,5 +7,6 @@ mod ends;
 mod files;
 mod logs;
 mod packing;
+mod pod;
 mod shell;
 mod unpacking;
