@@ -27,7 +27,8 @@ pub struct Runs {
     /// The tenant.
     pub organization: OrganizationId,
     project: ProjectId,
-    pipeline: PipelineId,
+    /// The pipeline.
+    pub pipeline: PipelineId,
 }
 
 impl Deref for Runs {
@@ -130,10 +131,7 @@ impl Runs {
     /// # Errors
     /// What the database said.
     pub async fn cancel(&self, run: RunId) -> Result<Cancelled, sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
-        let cancelled = cancel::cancel_run(&mut tx, self.organization, run, "Ada").await?;
-        tx.commit().await?;
-        Ok(cancelled)
+        cancel::cancel_alone(&self.pool, self.organization, run, "Ada").await
     }
 
     /// Retries a run.

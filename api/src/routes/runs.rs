@@ -13,7 +13,7 @@ use buildit_shared::{
         projects::{self as project_rows, DEFAULT_PIPELINE},
         retry::{self, Retried},
         run_queries::{self, Filter},
-        step_queries,
+        step_queries, unless_deadlocked,
     },
     domain::{RunStatus, RunTrigger},
     ids::{PipelineId, RunId},
@@ -248,10 +248,9 @@ pub(crate) async fn cancel(
     Path(path): Path<RunPath>,
 ) -> Result<(StatusCode, Json<RunWithSteps>)> {
     let run = find(&app, &caller, path.run).await?;
-    let mut tx = app.pool().begin().await?;
-    match cancel::cancel_run(&mut tx, caller.scope().organization, run.id, &caller.name()).await? {
+    let (organization, by) = (caller.scope().organization, caller.name());
+    match unless_deadlocked(|| cancel::cancel_alone(app.pool(), organization, run.id, &by)).await? {
         Cancelled::Requested(jobs) => {
-            tx.commit().await?;
             for job in jobs {
                 app.notifier.send(Signal::Cancel(job));
             }
@@ -277,10 +276,9 @@ pub(crate) async fn retry(
     Path(path): Path<RunPath>,
 ) -> Result<(StatusCode, Json<RunWithSteps>)> {
     let run = find(&app, &caller, path.run).await?;
-    let mut tx = app.pool().begin().await?;
-    match retry::retry_run(&mut tx, caller.scope().organization, run.id).await? {
+    let organization = caller.scope().organization;
+    match unless_deadlocked(|| retry::retry_alone(app.pool(), organization, run.id)).await? {
         Retried::Started => {
-            tx.commit().await?;
             app.notifier.jobs(RunStep::QUEUE);
             app.notifier.jobs(RunPipeline::QUEUE);
             app.notifier.send(Signal::Run(run.id));

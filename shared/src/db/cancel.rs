@@ -3,7 +3,12 @@
 //! What nobody works on ends at once. What an executor may have seen keeps its job, which stays claimable, so that a
 //! worker (this one's successor, if need be) finishes stopping it and keeps its log.
 
-use super::advance::{self, Tx};
+use sqlx::PgPool;
+
+use super::{
+    advance::{self, Tx},
+    create_run::plan_key,
+};
 use crate::{
     ids::{JobId, OrganizationId, RunId},
     queue::enqueue,
@@ -37,6 +42,19 @@ pub async fn cancel_run(
     request(tx, id, &format!("cancelled by {by}")).await.map(Cancelled::Requested)
 }
 
+/// [`cancel_run`] in a transaction of its own.
+pub async fn cancel_alone(
+    pool: &PgPool,
+    organization: OrganizationId,
+    id: RunId,
+    by: &str,
+) -> Result<Cancelled, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let cancelled = cancel_run(&mut tx, organization, id, by).await?;
+    tx.commit().await?;
+    Ok(cancelled)
+}
+
 /// The request itself; returns the jobs whose workers are to be told.
 pub(super) async fn request(tx: &mut Tx<'_>, id: RunId, reason: &str) -> Result<Vec<JobId>, sqlx::Error> {
     let Some(run) = advance::lock(tx, id).await?.filter(|run| !run.status.is_ended()) else {
@@ -49,12 +67,24 @@ pub(super) async fn request(tx: &mut Tx<'_>, id: RunId, reason: &str) -> Result<
     )
     .execute(&mut **tx)
     .await?;
-    // Jobs that no worker holds, of work that never began: they leave the queue with the run.
+    // Its jobs that may have to be stopped. None can come while the run is locked.
+    let jobs = sqlx::query_scalar!(
+        r#"
+        select j.id as "id!" from jobs j where j.unique_key = $2
+        union all
+        select j.id from step_attempts a join jobs j on j.id = a.job_id where a.run_id = $1 and a.finished_at is null
+        "#,
+        id.uuid(),
+        plan_key(id, run.generation)
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    // Those that no worker holds, of work that never began: they leave the queue with the run.
     let dropped = sqlx::query_scalar!(
         r#"
         with gone as (
             delete from jobs j
-            where j.run_id = $1 and j.state in ('ready', 'scheduled') and j.kind in ('RunPipeline', 'RunStep')
+            where j.id = any($1) and j.state in ('ready', 'scheduled')
               and not exists (select from step_attempts a where a.job_id = j.id and a.started_at is not null)
             returning j.*
         ),
@@ -66,7 +96,7 @@ pub(super) async fn request(tx: &mut Tx<'_>, id: RunId, reason: &str) -> Result<
         )
         select id as "id: JobId" from gone
         "#,
-        id.uuid()
+        &jobs
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -82,10 +112,10 @@ pub(super) async fn request(tx: &mut Tx<'_>, id: RunId, reason: &str) -> Result<
     let told = sqlx::query_scalar!(
         r#"
         update jobs set cancel_requested = true, state = case when state = 'scheduled' then 'ready' else state end
-        where run_id = $1 and kind in ('RunPipeline', 'RunStep')
+        where id = any($1)
         returning id as "id: JobId"
         "#,
-        id.uuid()
+        &jobs
     )
     .fetch_all(&mut **tx)
     .await?;

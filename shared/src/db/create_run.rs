@@ -104,7 +104,10 @@ pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun, wake: &Wak
 
 /// The job that plans a run.
 pub(super) fn plan_job(organization: OrganizationId, project: ProjectId, run: RunId, generation: i32) -> NewJob {
-    NewJob::new(&RunPipeline { run_id: run })
-        .of(organization, project, run, None)
-        .unique(format!("RunPipeline/{run}/{generation}"))
+    NewJob::new(&RunPipeline { run_id: run }).of(organization, project, run, None).unique(plan_key(run, generation))
+}
+
+/// The unique key of that job.
+pub(super) fn plan_key(run: RunId, generation: i32) -> String {
+    format!("RunPipeline/{run}/{generation}")
 }

@@ -6,6 +6,7 @@ use super::{
     advance, cancel,
     fleet_jobs::{self, JobRow},
     retry::{self, Retried},
+    unless_deadlocked,
 };
 use crate::{
     ids::JobId,
@@ -37,6 +38,16 @@ pub enum Outcome {
 
 /// Does it and tells the workers. `by` is who asked, for people.
 pub async fn act(
+    pool: &PgPool,
+    notifier: &Notifier,
+    action: Action,
+    id: JobId,
+    by: &str,
+) -> Result<Outcome, sqlx::Error> {
+    unless_deadlocked(|| act_once(pool, notifier, action, id, by)).await
+}
+
+async fn act_once(
     pool: &PgPool,
     notifier: &Notifier,
     action: Action,

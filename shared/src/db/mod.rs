@@ -69,6 +69,28 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
         .await
 }
 
+/// How often a transaction is tried that the database gives up for another's sake.
+const TRIES: usize = 3;
+
+/// Does `work`, which is one transaction or several, again when the database ended it to resolve a deadlock.
+///
+/// All lock a run's concurrency group before the run. But a run gets its group only when it is planned: whoever waited
+/// for its row at that moment has the row first, and asks for the group then.
+pub async fn unless_deadlocked<T, W>(mut work: impl FnMut() -> W) -> Result<T, sqlx::Error>
+where
+    W: Future<Output = Result<T, sqlx::Error>>,
+{
+    for _ in 1..TRIES {
+        match work().await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40P01") => {
+                tracing::info!(%error, "another transaction went first; trying again");
+            }
+            done => return done,
+        }
+    }
+    work().await
+}
+
 /// Brings the schema up to date; safe to call from several processes at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
     MIGRATIONS.run(pool).await

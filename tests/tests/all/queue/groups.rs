@@ -1,14 +1,22 @@
 //! Concurrency groups: one run at a time, and the next starts in the transaction that ends the one before.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
-use buildit_shared::{domain::AttemptStatus, ids::RunId};
+use buildit_shared::{
+    db::{cancel::Cancelled, unless_deadlocked},
+    domain::AttemptStatus,
+    ids::RunId,
+};
 use buildit_tests::{
     eventually,
     queue::Worker,
     runs::{Runs, step},
 };
 
+const LIMIT: Duration = Duration::from_secs(30);
 const ONE_AT_A_TIME: Option<(&str, bool)> = Some(("main", false));
 const NEWEST_ONLY: Option<(&str, bool)> = Some(("main", true));
 
@@ -166,4 +174,54 @@ async fn a_run_whose_jobs_die_lets_the_next_of_its_group_go() {
     assert_eq!(statuses(&runs, &[first, second]).await, ["error", "running"]);
     assert_eq!(runs.reason(first).await.unwrap(), "the artifacts could not be published: no space left");
     assert_eq!(runs.jobs(second).await, ["RunStep test"]);
+}
+
+/// Statements that wait for a lock.
+async fn waiting(runs: &Runs) -> i64 {
+    runs.count("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_meets_the_planning_of_its_run_and_the_end_of_another_goes_through() {
+    let runs = Runs::new().await;
+    let run = runs.create(None).await.run_id;
+    // The planning of the run gives it its group while the cancel waits for its row.
+    let mut planning = runs.database.pool.begin().await.unwrap();
+    sqlx::query("update pipeline_runs set concurrency_group = 'main' where id = $1")
+        .bind(run)
+        .execute(&mut *planning)
+        .await
+        .unwrap();
+    // The end of another run of the group has the group's lock and looks for the next run.
+    let mut ending = runs.database.pool.begin().await.unwrap();
+    let group = format!("group/{}/main", runs.pipeline);
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(group)
+        .execute(&mut *ending)
+        .await
+        .unwrap();
+    let tries = AtomicUsize::new(0);
+    let cancel = unless_deadlocked(|| {
+        tries.fetch_add(1, Ordering::Relaxed);
+        runs.cancel(run)
+    });
+    let others = async {
+        eventually("the cancel waits for the row", LIMIT, async || waiting(&runs).await == 1).await;
+        planning.commit().await.unwrap();
+        let with_row = "select count(*) from pg_stat_activity where datname = current_database()
+                        and wait_event = 'advisory'";
+        eventually("it has the row and waits for the group", LIMIT, async || runs.count(with_row).await == 1).await;
+        // The longer waiting one is given up.
+        sqlx::query("select from pipeline_runs where id = $1 for update")
+            .bind(run)
+            .execute(&mut *ending)
+            .await
+            .unwrap();
+        ending.commit().await.unwrap();
+    };
+    let (cancelled, ()) = tokio::join!(cancel, others);
+    assert!(matches!(cancelled.unwrap(), Cancelled::Requested(_)));
+    assert_eq!(tries.into_inner(), 2, "once in vain");
+    assert_eq!(runs.run(run).await.0, "cancelled");
 }
