@@ -19,7 +19,7 @@ use ureq::{Agent, Body, SendBody, http};
 use dns::StubResolver;
 use tls::TlsConnector;
 
-pub(crate) use patience::{GivenUp, Patience};
+pub(crate) use patience::{GivenUp, Patience, Refusals};
 
 /// How long a connection may be silent. The API holds a request for at most half of it.
 const SILENCE: Duration = Duration::from_secs(60);

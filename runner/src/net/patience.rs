@@ -12,6 +12,24 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// How often a refusal is answered with another try, where a fresh address may help.
 const MOST_REFUSALS: u32 = 4;
 
+/// Counts what the storage refuses: a presigned address may have expired on its way, and the next one
+/// is asked for anew.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(u32);
+
+impl Refusals {
+    /// A refusal that may be followed by another try, unless there were too many.
+    pub(crate) fn forgive(&mut self, failed: Failed) -> Failed {
+        match failed {
+            Failed::Refused { status, message } if self.0 < MOST_REFUSALS => {
+                self.0 += 1;
+                Failed::Again(format!("status {status}: {message}"))
+            }
+            failed => failed,
+        }
+    }
+}
+
 /// How long to go on trying.
 #[derive(Debug, Clone)]
 pub(crate) struct Patience {
@@ -69,43 +87,18 @@ impl Patience {
     }
 
     /// Tries until it works, is refused, or the time is over. Each try is told how long it may take.
-    pub(crate) fn insist<T>(&self, attempt: impl FnMut(Duration) -> Result<T, Failed>) -> Result<T, GivenUp> {
-        self.insist_after_refusals(0, attempt)
-    }
-
-    /// As [`Patience::insist`], for tries that each ask for an address anew: one that is refused
-    /// may have expired on its way.
-    pub(crate) fn insist_with_addresses<T>(
-        &self,
-        attempt: impl FnMut(Duration) -> Result<T, Failed>,
-    ) -> Result<T, GivenUp> {
-        self.insist_after_refusals(MOST_REFUSALS, attempt)
-    }
-
-    fn insist_after_refusals<T>(
-        &self,
-        mut refusals: u32,
-        mut attempt: impl FnMut(Duration) -> Result<T, Failed>,
-    ) -> Result<T, GivenUp> {
+    pub(crate) fn insist<T>(&self, mut attempt: impl FnMut(Duration) -> Result<T, Failed>) -> Result<T, GivenUp> {
         let mut pause = PAUSES.0;
         loop {
             // A first try is made in any case.
-            let failed = match attempt(self.left().max(PAUSES.0)) {
+            let message = match attempt(self.left().max(PAUSES.0)) {
                 Ok(done) => return Ok(done),
-                Err(failed) => failed,
-            };
-            let given_up = match failed {
-                Failed::Refused { status, message } => {
-                    let refused = GivenUp::Refused { status, message };
-                    let Some(left) = refusals.checked_sub(1) else { return Err(refused) };
-                    refusals = left;
-                    refused
-                }
-                Failed::Again(message) => GivenUp::Late(message),
+                Err(Failed::Refused { status, message }) => return Err(GivenUp::Refused { status, message }),
+                Err(Failed::Again(message)) => message,
             };
             let jittered = jittered(pause);
             if self.left() <= jittered {
-                return Err(given_up);
+                return Err(GivenUp::Late(message));
             }
             self.stop.pause(jittered);
             pause = (pause * 2).min(PAUSES.1);

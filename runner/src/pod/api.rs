@@ -75,31 +75,21 @@ impl<'s> Api<'s> {
     pub(super) fn begin_upload(
         &self,
         name: &str,
-        size: u64,
-        sha256: &str,
+        content: &UploadRequest,
         limit: Duration,
     ) -> Result<UploadBegun, Failed> {
-        let request = UploadRequest { size, sha256: sha256.to_owned() };
-        from_json(&self.post(&format!("objects/{name}"), &request, limit)?)
+        from_json(&self.post(&format!("objects/{name}"), content, limit)?)
     }
 
-    /// Where to put part `part`, counted from 1.
-    pub(super) fn part_address(&self, name: &str, upload: &str, part: u32, limit: Duration) -> Result<String, Failed> {
-        let request = PartRequest { upload: upload.to_owned(), part };
-        let address: PartAddress = from_json(&self.post(&format!("objects/{name}/parts"), &request, limit)?)?;
+    /// Where to put a part.
+    pub(super) fn part_address(&self, name: &str, part: &PartRequest, limit: Duration) -> Result<String, Failed> {
+        let address: PartAddress = from_json(&self.post(&format!("objects/{name}/parts"), part, limit)?)?;
         Ok(address.url)
     }
 
     /// Makes the object of its parts.
-    pub(super) fn complete_upload(
-        &self,
-        name: &str,
-        upload: &str,
-        etags: &[String],
-        limit: Duration,
-    ) -> Result<(), Failed> {
-        let request = CompleteRequest { upload: upload.to_owned(), etags: etags.to_vec() };
-        self.post(&format!("objects/{name}/complete"), &request, limit).map(drop)
+    pub(super) fn complete_upload(&self, name: &str, whole: &CompleteRequest, limit: Duration) -> Result<(), Failed> {
+        self.post(&format!("objects/{name}/complete"), whole, limit).map(drop)
     }
 
     fn post(&self, path: &str, body: &impl serde::Serialize, limit: Duration) -> Result<Vec<u8>, Failed> {

@@ -117,10 +117,13 @@ pub struct UploadRequest {
 /// The answer to an [`UploadRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadBegun {
-    /// Names the upload in the requests that follow.
-    pub upload: String,
-    /// Bytes in each part but the last; an empty object has one empty part.
+    /// Names the upload in the requests that follow; `None`: the object is there already, whole.
+    #[serde(default)]
+    pub upload: Option<String>,
+    /// Bytes in each part but the last, which has the rest.
     pub part_size: u64,
+    /// How many parts there are; an empty object is one empty part.
+    pub parts: u32,
 }
 
 /// The body of `POST /api/v1/attempts/{id}/objects/{name}/parts`.
@@ -130,6 +133,8 @@ pub struct PartRequest {
     pub upload: String,
     /// Counted from 1.
     pub part: u32,
+    /// Its bytes.
+    pub size: u64,
 }
 
 /// The answer to a [`PartRequest`].
@@ -144,6 +149,10 @@ pub struct PartAddress {
 pub struct CompleteRequest {
     /// From [`UploadBegun`].
     pub upload: String,
-    /// What the storage answered to each part, in order, without quotation marks.
-    pub etags: Vec<String>,
+    /// The ETag of each part, in order.
+    pub parts: Vec<String>,
+    /// As in the [`UploadRequest`].
+    pub size: u64,
+    /// As in the [`UploadRequest`].
+    pub sha256: String,
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::contract::Begun;
-use crate::net::{Client, Failed, GivenUp, Patience};
+use crate::net::{Client, Failed, GivenUp, Patience, Refusals};
 use crate::prepare::NotPrepared;
 use crate::spec::StepUser;
 use crate::unpack::{Limits, UnpackError, unpack_stream};
@@ -24,17 +24,18 @@ pub(super) fn fetch(
     let inputs = (0..begun.inputs.len()).map(Some);
     let wanted = begun.checkout.iter().map(|_| None).chain(inputs).collect::<Vec<_>>();
     for which in wanted {
-        let mut refused = false;
-        let fetched = patience.insist_with_addresses(|limit| {
-            if refused {
+        let (mut refusals, mut expired) = (Refusals::default(), false);
+        let fetched = patience.insist(|limit| {
+            if expired {
                 begun = again(limit)?;
-                refused = false;
+                expired = false;
             }
             let url = address(&begun, which)
                 .ok_or_else(|| Failed::Refused { status: 404, message: "it is not named any more".to_owned() })?;
-            let outcome = fetch_one(client, url, workspace, owner, patience);
-            refused = matches!(outcome, Err(Failed::Refused { .. }));
-            outcome
+            fetch_one(client, url, workspace, owner, patience).map_err(|failed| {
+                expired = matches!(failed, Failed::Refused { .. });
+                refusals.forgive(failed)
+            })
         });
         let broken = match fetched {
             Ok(None) => continue,

@@ -217,15 +217,22 @@ fn answer(known: &mut Known, prefix: &str, request: &Request) -> Answer {
     let Some(object) = path.strip_prefix("objects/") else { return refuse(404) };
     if let Some(name) = object.strip_suffix("/parts") {
         let asked: PartRequest = serde_json::from_slice(&request.body).unwrap();
+        let Some((content, _)) = known.uploads.get(&asked.upload) else { return refuse(409) };
+        let left = content.size - u64::from(asked.part - 1) * known.part_size;
+        assert_eq!(asked.size, left.min(known.part_size));
         let url = format!("{base}/storage/{name}?upload={}&part={}", asked.upload, asked.part);
-        return if known.uploads.contains_key(&asked.upload) { json(&PartAddress { url }) } else { refuse(404) };
+        return json(&PartAddress { url });
     }
     if let Some(name) = object.strip_suffix("/complete") {
         return complete(known, name, &serde_json::from_slice(&request.body).unwrap());
     }
-    let upload = format!("{}-{}", object.replace('/', "-"), known.uploads.len());
-    known.uploads.insert(upload.clone(), (serde_json::from_slice(&request.body).unwrap(), HashMap::new()));
-    json(&UploadBegun { upload, part_size: known.part_size })
+    let content: UploadRequest = serde_json::from_slice(&request.body).unwrap();
+    let parts = content.size.div_ceil(known.part_size).max(1) as u32;
+    let upload = (!known.objects.contains_key(object)).then(|| known.uploads.len().to_string());
+    if let Some(upload) = &upload {
+        known.uploads.insert(upload.clone(), (content, HashMap::new()));
+    }
+    json(&UploadBegun { upload, part_size: known.part_size, parts })
 }
 
 fn answer_begin(known: &mut Known, base: &str, request: &BeginRequest) -> Answer {
@@ -245,13 +252,14 @@ fn complete(known: &mut Known, name: &str, request: &CompleteRequest) -> Answer 
     if known.objects.contains_key(name) {
         return json(&());
     }
-    let Some((content, parts)) = known.uploads.get(&request.upload) else { return refuse(404) };
+    let Some((content, parts)) = known.uploads.get(&request.upload) else { return refuse(409) };
     let mut whole = Vec::new();
-    for (index, etag) in request.etags.iter().enumerate() {
+    for (index, etag) in request.parts.iter().enumerate() {
         let part = &parts[&(index as u32 + 1)];
         assert_eq!(*etag, tag(part));
         whole.extend_from_slice(part);
     }
+    assert_eq!((request.size, &request.sha256), (content.size, &content.sha256));
     assert_eq!((whole.len() as u64, hex::encode(Sha256::digest(&whole))), (content.size, content.sha256.clone()));
     known.objects.insert(name.to_owned(), whole);
     json(&())
@@ -270,11 +278,11 @@ fn answer_as_storage(known: &mut Known, path: &str, request: &Request) -> Answer
     let part = part.parse().unwrap();
     let left = content.size - u64::from(part - 1) * known.part_size;
     assert_eq!(request.headers["content-length"], left.min(known.part_size).to_string());
-    let headers = vec![("etag", format!("\"{}\"", tag(&request.body)))];
+    let headers = vec![("etag", tag(&request.body))];
     parts.insert(part, request.body.clone());
     (200, headers, Vec::new())
 }
 
 fn tag(part: &[u8]) -> String {
-    hex::encode(&Sha256::digest(part)[..8])
+    format!("\"{}\"", hex::encode(&Sha256::digest(part)[..8]))
 }

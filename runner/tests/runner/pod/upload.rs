@@ -70,7 +70,7 @@ fn storage_and_api_may_fail_at_each_request() {
 #[test]
 fn an_upload_that_is_forgotten_is_begun_anew() {
     let pod = pod();
-    pod.server.fail("objects/outputs/complete", &[Status(404)]);
+    pod.server.fail("objects/outputs/complete", &[Status(409)]);
     assert_all_there(&pod);
     assert_eq!(pod.server.seen("objects/outputs"), 2);
 }
