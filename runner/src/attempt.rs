@@ -20,7 +20,7 @@ use crate::stage::{StagedAll, stage};
 use crate::watch::Watch;
 use crate::{commands, descendants};
 
-pub use commands::{BECOME_SHELL, become_shell};
+pub use commands::{BECOME_SHELL, RUN_PLAIN, become_shell, run_plain};
 
 /// Why a runner left without a report.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use buildit_runner::Layout;
-use buildit_runner::attempt::{self, AttemptError, BECOME_SHELL};
+use buildit_runner::attempt::{self, AttemptError, BECOME_SHELL, RUN_PLAIN};
 use buildit_runner::layout::is_attempt_id;
 use buildit_runner::pod;
 
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
                 ExitCode::from(127)
             }
         },
+        [RUN_PLAIN, parent] => ExitCode::from(attempt::run_plain(parent)),
         ["--version"] => {
             println!("buildit-runner {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

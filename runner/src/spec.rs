@@ -21,7 +21,8 @@ pub struct AttemptSpec {
     pub attempt_id: String,
     /// The step's name, for messages only.
     pub step: String,
-    /// Shell commands, run in order by one shell, up to the first that fails.
+    /// Shell commands, run in order by one shell, up to the first that fails. Without `/bin/sh` each
+    /// has to be a program with arguments.
     pub commands: Vec<String>,
     /// What the log shows for each command, as its author wrote it; a command without one is shown itself.
     #[serde(default)]

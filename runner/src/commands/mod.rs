@@ -1,7 +1,9 @@
 //! Runs the commands and sees to it that nothing of them is left.
 
+mod plain;
 mod script;
 mod shell;
+mod words;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -19,6 +21,7 @@ use crate::report::Outcome;
 use crate::spec::AttemptSpec;
 use crate::watch::Watch;
 
+pub use plain::{RUN_PLAIN, run_plain};
 pub use shell::{BECOME_SHELL, become_shell};
 
 /// How long processes may survive KILL, in a call into the kernel that does not end, before the

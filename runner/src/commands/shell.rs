@@ -1,4 +1,4 @@
-//! Starts the shell, by way of this program itself: between the fork and the shell somebody has
+//! Starts the shell, or what takes its place, by way of this program itself: between the fork and the shell somebody has
 //! to ask the kernel to kill the shell when the runner dies.
 
 use std::convert::Infallible;
@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
+use super::plain;
 use super::script::script;
 use crate::layout::AttemptFolder;
 use crate::spec::{ATTEMPT_ID_VARIABLE, AttemptSpec};
@@ -28,13 +29,16 @@ pub(super) fn start(
     output: OwnedFd,
 ) -> Result<Child, String> {
     check_environment(spec)?;
-    let text = script(&spec.commands, &spec.shown, workspace, &folder.progress())?;
-    write_for_step(&folder.script(), text.as_bytes(), 0o640, spec, false)
+    let (argument, text) = match plain::has_shell() {
+        true => (BECOME_SHELL, script(&spec.commands, &spec.shown, workspace, &folder.progress())?.into_bytes()),
+        false => (plain::RUN_PLAIN, plain::plan(spec, workspace, &folder.progress())?),
+    };
+    write_for_step(&folder.script(), &text, 0o640, spec, false)
         .and_then(|()| write_for_step(&folder.progress(), b"", 0o600, spec, true))
         .map_err(|error| format!("the step's script cannot be written: {error}"))?;
     let mut command = Command::new("/proc/self/exe");
     command
-        .args([BECOME_SHELL, &std::process::id().to_string()])
+        .args([argument, &std::process::id().to_string()])
         .env_clear()
         .env("HOME", folder.home())
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -53,13 +57,19 @@ pub(super) fn start(
 
 /// The other half of starting the shell, in the new process. Returns only when it failed.
 pub fn become_shell(parent: &str) -> io::Result<Infallible> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
-    if now.as_deref() != Some(parent) {
-        return Err(io::Error::other("the runner has died"));
-    }
+    die_with(parent)?;
     // By a relative name, since the shell puts it before each of its messages.
     Err(Command::new("/bin/sh").arg0("sh").arg("step").exec())
+}
+
+/// Has the kernel kill this process when the runner dies.
+pub(super) fn die_with(parent: &str) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
+    match now.as_deref() == Some(parent) {
+        true => Ok(()),
+        false => Err(io::Error::other("the runner has died")),
+    }
 }
 
 fn check_environment(spec: &AttemptSpec) -> Result<(), String> {

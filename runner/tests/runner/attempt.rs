@@ -48,10 +48,16 @@ impl Attempt {
     }
 
     pub(crate) fn start(&self) -> Child {
+        self.start_by(&[env!("CARGO_BIN_EXE_buildit-runner")])
+    }
+
+    /// Starts it by a command that ends in the runner.
+    pub(crate) fn start_by(&self, command: &[&str]) -> Child {
         self.layout().create(true).unwrap();
         fs::create_dir_all(self.folder().path()).unwrap();
         fs::write(self.folder().spec(), serde_json::to_vec(&self.spec).unwrap()).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_buildit-runner"))
+        Command::new(command[0])
+            .args(&command[1..])
             .arg("run")
             .arg(self.root.path())
             .arg(&self.spec.attempt_id)

@@ -7,6 +7,7 @@ mod ends;
 mod files;
 mod logs;
 mod packing;
+mod plain;
 mod pod;
 mod shell;
 mod unpacking;
