@@ -29,6 +29,10 @@ pub struct Config {
     pub storage: Storage,
     /// What runners show for their attempts.
     pub attempt_tokens: AttemptTokens,
+    /// Bytes of one attempt's log that are kept.
+    pub log_limit: u64,
+    /// Bytes that the runner of one attempt may store by itself, altogether.
+    pub upload_limit: u64,
     /// The address people and programs reach this API at.
     pub public_url: Url,
     /// Folders below which a project's repository may be a path; none means no paths at all.

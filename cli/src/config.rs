@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) artifact_slots: usize,
     /// MiB of each attempt's log that are kept; what comes after is counted and dropped.
     pub(crate) log_limit_mib: u32,
+    /// MiB that the runner of one attempt may store straight in the object store: log, outputs and artifacts together.
+    pub(crate) upload_limit_mib: u32,
     /// Days that ended jobs are kept.
     pub(crate) history_days: i32,
     /// Days after its end that a run's steps can be retried: their outputs and the packed commit are kept so long.
@@ -105,6 +107,7 @@ impl Default for Settings {
             step_slots: cores.max(2) * 2,
             artifact_slots: 4,
             log_limit_mib: 200,
+            upload_limit_mib: 10 << 10,
             history_days: 14,
             outputs_days: 7,
             log: None,

@@ -26,6 +26,11 @@ use crate::database::Database;
 /// The installation's secret.
 const SECRET: &[u8] = b"a secret";
 
+/// Bytes that are kept of an attempt's log.
+const LOG_LIMIT: u64 = 1 << 20;
+/// Bytes that an attempt may store, altogether.
+pub const UPLOAD_LIMIT: u64 = 20 << 20;
+
 /// A running API.
 #[derive(Debug)]
 pub struct Api {
@@ -70,6 +75,15 @@ impl Drop for Api {
 impl Api {
     /// Starts one with an organization `acme`.
     pub async fn start() -> Self {
+        Self::on(None).await
+    }
+
+    /// Starts one whose objects are in that store.
+    pub async fn with_storage(storage: Storage) -> Self {
+        Self::on(Some(storage)).await
+    }
+
+    async fn on(storage: Option<Storage>) -> Self {
         let database = Database::new().await;
         let folder = tempfile::tempdir().expect("a folder");
         let repositories = folder.path().join("repositories");
@@ -77,11 +91,14 @@ impl Api {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let signer = Signer::new(url.parse().expect("an address"), SECRET);
-        let storage = Storage::files(&folder.path().join("objects"), signer).expect("a store");
+        let storage =
+            storage.unwrap_or_else(|| Storage::files(&folder.path().join("objects"), signer).expect("a store"));
         let config = Config {
             pool: database.pool.clone(),
             database_url: database.url.clone(),
             storage: storage.clone(),
+            log_limit: LOG_LIMIT,
+            upload_limit: UPLOAD_LIMIT,
             attempt_tokens: AttemptTokens::new(SECRET),
             public_url: url.parse().expect("an address"),
             repository_roots: vec![repositories.clone()],
@@ -116,11 +133,12 @@ impl Api {
         self.client.request(method, url)
     }
 
-    /// `POST` by the runner of an attempt, with the status and the JSON of the answer.
-    pub async fn post_as_runner(&self, attempt: AttemptId, path: &str, body: Value) -> (u16, Value) {
+    /// `POST` by a runner of an attempt, with the status and the JSON of the answer.
+    pub async fn post_as_runner(&self, attempt: AttemptId, runner: &str, path: &str, body: Value) -> (u16, Value) {
         let token = AttemptTokens::new(SECRET).token(attempt);
         let path = format!("/api/v1/attempts/{attempt}/{path}");
-        answer(self.anonymous(Method::POST, &path).bearer_auth(token).json(&body)).await
+        let request = self.anonymous(Method::POST, &path).bearer_auth(token).header("x-buildit-runner", runner);
+        answer(request.json(&body)).await
     }
 
     /// `GET`, with the status and the JSON of the answer.

@@ -22,7 +22,7 @@ use buildit_shared::{
         organizations,
     },
     permission::Permission,
-    storage::{Signer, Storage},
+    storage::{S3Settings, Signer, Storage},
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -31,7 +31,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{api::client, database::Database};
+use crate::{api::client, database::Database, s3};
 
 /// Longest wait for anything that is to happen.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -52,6 +52,7 @@ pub struct Installation {
     /// Where steps may write: closed to nobody.
     pub shared: PathBuf,
     database_url: String,
+    s3: Option<S3Settings>,
     server: Option<Postgres>,
     client: reqwest::Client,
     shutdown: CancellationToken,
@@ -87,7 +88,13 @@ impl Installation {
     /// One with a database of the shared server.
     pub async fn start() -> Self {
         let database = Database::new().await;
-        Self::on(database.url, None).await
+        Self::on(database.url, None, None).await
+    }
+
+    /// One whose objects are in a bucket.
+    pub async fn with_s3(settings: S3Settings) -> Self {
+        let database = Database::new().await;
+        Self::on(database.url, None, Some(settings)).await
     }
 
     /// One with a server of its own, which can be stopped.
@@ -96,10 +103,10 @@ impl Installation {
         let url = server.url().to_owned();
         let pool = db::connect(&url, Use::Api, 1).await.expect("a pool");
         db::migrate(&pool).await.expect("the migrations apply");
-        Self::on(url, Some(server)).await
+        Self::on(url, Some(server), None).await
     }
 
-    async fn on(database_url: String, server: Option<Postgres>) -> Self {
+    async fn on(database_url: String, server: Option<Postgres>, s3: Option<S3Settings>) -> Self {
         let folder = tempfile::Builder::new().prefix("buildit-test-").tempdir().expect("a folder");
         // Steps run as another user where the tests are root.
         open_to_all(folder.path(), 0o755);
@@ -112,7 +119,10 @@ impl Installation {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let signer = Signer::new(url.parse().expect("an address"), SIGNING_KEY.as_bytes());
-        let storage = Storage::files(&folder.path().join("objects"), signer).expect("a store");
+        let storage = match &s3 {
+            None => Storage::files(&folder.path().join("objects"), signer).expect("a store"),
+            Some(settings) => Storage::s3(settings.clone()).expect("a store"),
+        };
         let mut connection = pool.acquire().await.expect("a connection");
         let organization = organizations::ensure(&mut connection, "acme").await.expect("an organization");
         let new = NewKey {
@@ -132,6 +142,7 @@ impl Installation {
             storage,
             shared,
             database_url,
+            s3,
             folder,
             server,
             client: client(),
@@ -148,6 +159,8 @@ impl Installation {
             pool: self.pool.clone(),
             database_url: self.database_url.clone(),
             storage: self.storage.clone(),
+            log_limit: 1 << 20,
+            upload_limit: 1 << 30,
             attempt_tokens: AttemptTokens::new(SIGNING_KEY.as_bytes()),
             public_url: self.url.parse().expect("an address"),
             repository_roots: vec![self.folder.path().join("repositories")],
@@ -188,6 +201,7 @@ impl Installation {
             .env("BUILDIT_SIGNING_KEY", SIGNING_KEY)
             .env("BUILDIT_REPOSITORY_ROOTS", json!([self.folder.path().join("repositories")]).to_string())
             .env("BUILDIT_LOG", "info")
+            .envs(self.s3.iter().flat_map(s3::variables))
             .envs(variables.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())

@@ -3,9 +3,12 @@
 pub mod api;
 pub mod database;
 pub mod fleet;
+pub mod forwarder;
 pub mod installation;
 pub mod queue;
 pub mod runs;
+pub mod s3;
+pub mod uploads;
 
 use std::time::Duration;
 

@@ -6,8 +6,9 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use buildit_shared::{
-    db::{attempts, logs},
+    db::{attempts, logs, uploads},
     queue::prune,
+    storage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,8 @@ enum Error {
     Objects(#[from] SweepError),
     #[error(transparent)]
     Executor(#[from] crate::executor::Error),
+    #[error("uploads that nobody completes cannot be given up: {0}")]
+    Uploads(#[from] storage::Error),
     #[error("fetched objects cannot be deleted: {0}")]
     Fetched(#[source] std::io::Error),
 }
@@ -72,5 +75,23 @@ async fn round_of(cx: &Context, keep: Keep, with_history: bool) -> Result<(), Er
     }
     // Last: an object store that is away must not hold up the rest.
     sweep_objects(&cx.pool, &cx.storage, keep.outputs_days).await?;
+    sweep_uploads(cx).await?;
     Ok(())
+}
+
+/// Gives up what runners began to store and did not complete before their attempts ended.
+async fn sweep_uploads(cx: &Context) -> Result<(), Error> {
+    loop {
+        let abandoned = uploads::abandoned(&cx.pool).await?;
+        if abandoned.is_empty() {
+            break;
+        }
+        for upload in abandoned {
+            if let Some(id) = &upload.id {
+                cx.storage.abort_upload(&upload.key, id).await?;
+            }
+            uploads::forget(&cx.pool, &upload).await?;
+        }
+    }
+    Ok(cx.storage.sweep_uploads().await?)
 }

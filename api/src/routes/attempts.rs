@@ -4,17 +4,22 @@ use axum::{extract::State, http::StatusCode};
 use buildit_shared::{
     db::attempts::{self, Begin, Beginner},
     ids::AttemptId,
+    storage::keys,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::objects;
 use crate::{
     App,
     auth::Runner,
     error::{ApiError, ErrorBody, Result},
     extract::Json,
 };
+
+/// The runner's word of chance, in all requests but `begin`.
+pub(super) const RUNNER_HEADER: &str = "x-buildit-runner";
 
 /// An attempt of a step.
 #[derive(Deserialize, IntoParams)]
@@ -34,7 +39,19 @@ pub(crate) struct BeginAttempt {
 
 /// It is this runner's attempt.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Begun {}
+pub(crate) struct Begun {
+    /// Unpacked into the workspace first.
+    checkout: Option<Download>,
+    /// Unpacked over it, in this order.
+    inputs: Vec<Download>,
+}
+
+/// A `tar.zst` in the object store.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Download {
+    /// Where it is downloaded from, without a key; good for 15 minutes. Ask `begin` again for another one.
+    url: String,
+}
 
 /// Win the attempt, once and for ever: 200 for the winner, however often it asks; 409 for everybody else; 410 where
 /// there is nothing to begin any more. Whoever does not get a 200 runs no command.
@@ -50,20 +67,40 @@ pub(crate) async fn begin(
         return Err(ApiError::invalid("runner", "it takes 16 to 64 letters, digits, `-` and `_`"));
     }
     match attempts::begin(app.pool(), attempt, Beginner::Runner(&body.runner)).await? {
-        Begin::Won => Ok(Json(Begun {})),
-        Begin::Taken => {
-            let message = "another runner began this attempt, or it was stopped before it began; run nothing";
-            Err(ApiError::conflict("begun_by_another", message))
-        }
-        Begin::Over => {
-            let message = "this attempt has ended or its run is being cancelled; run nothing";
-            Err(ApiError::new(StatusCode::GONE, "attempt_over", message))
-        }
+        Begin::Won => begun(&app, attempt).await.map(Json),
+        Begin::Taken => Err(begun_by_another()),
+        Begin::Over => Err(over()),
         Begin::Unknown => Err(unknown(attempt)),
     }
 }
 
-fn unknown(attempt: AttemptId) -> ApiError {
+async fn begun(app: &App, id: AttemptId) -> Result<Begun> {
+    let attempt = attempts::read(app.pool(), id).await?.ok_or_else(|| unknown(id))?;
+    let download = async |key: &str| objects::link(app, key, None).await.map(|url| Download { url });
+    let checkout = match &attempt.checkout_key {
+        Some(key) => Some(download(key).await?),
+        None => None,
+    };
+    let mut inputs = Vec::new();
+    for (dependency, report) in attempts::reports_of_dependencies(app.pool(), attempt.step_id).await? {
+        if report.get("outputs").is_some_and(|outputs| !outputs.is_null()) {
+            inputs.push(download(&keys::outputs(attempt.run_id, dependency)).await?);
+        }
+    }
+    Ok(Begun { checkout, inputs })
+}
+
+pub(super) fn begun_by_another() -> ApiError {
+    let message = "another runner began this attempt, or it was stopped before it began; run nothing";
+    ApiError::conflict("begun_by_another", message)
+}
+
+pub(super) fn over() -> ApiError {
+    let message = "this attempt has ended or its run is being cancelled; run nothing";
+    ApiError::new(StatusCode::GONE, "attempt_over", message)
+}
+
+pub(super) fn unknown(attempt: AttemptId) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is no attempt {attempt} any more"))
 }
 

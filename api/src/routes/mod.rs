@@ -15,9 +15,10 @@ mod pipelines;
 mod projects;
 mod run_view;
 mod runs;
+mod uploads;
 mod validate;
 
-use axum::{Router, routing::get};
+use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::App;
@@ -41,6 +42,12 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(artifacts::file))
         .routes(routes!(artifacts::archive))
         .routes(routes!(attempts::begin))
+        .routes(routes!(uploads::promise))
+        .routes(routes!(uploads::promise_artifact))
+        .routes(routes!(uploads::part))
+        .routes(routes!(uploads::part_of_artifact))
+        .routes(routes!(uploads::complete))
+        .routes(routes!(uploads::complete_artifact))
         .routes(routes!(deliveries::create))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
@@ -64,5 +71,5 @@ pub(crate) fn plain() -> Router<App> {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::metrics))
-        .route("/objects/{*key}", get(objects::download))
+        .route("/objects/{*key}", get(objects::download).put(objects::take_part).layer(DefaultBodyLimit::disable()))
 }

@@ -6,7 +6,8 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use buildit_shared::storage::{InvalidLink, disposition};
+use buildit_shared::storage::{self, InvalidLink, PartLink, disposition, uploads::PartError};
+use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
@@ -29,6 +30,15 @@ pub(crate) struct Link {
     filename: Option<String>,
 }
 
+#[derive(Deserialize)]
+pub(crate) struct Part {
+    upload: String,
+    part: u32,
+    size: u64,
+    expires: i64,
+    signature: String,
+}
+
 /// An address of an object that is good for a while.
 pub(crate) async fn link(app: &App, key: &str, filename: Option<&str>) -> Result<String> {
     Ok(app.storage().link(key, Timestamp::now() + LIFETIME, filename).await?.into())
@@ -42,13 +52,7 @@ pub(crate) async fn download(
     headers: HeaderMap,
 ) -> Result<Response> {
     let filename = link.filename.as_deref();
-    app.storage().check_link(&key, link.expires, filename, &link.signature, Timestamp::now()).map_err(|error| {
-        let code = match error {
-            InvalidLink::Expired => "link_expired",
-            InvalidLink::Forged => "link_invalid",
-        };
-        ApiError::new(StatusCode::FORBIDDEN, code, error.to_string())
-    })?;
+    app.storage().check_link(&key, link.expires, filename, &link.signature, Timestamp::now()).map_err(refused)?;
     let object = app.storage().stat(&key).await?;
     let size = object.size;
     let (status, part) = match Wanted::of(&headers, size) {
@@ -78,6 +82,47 @@ pub(crate) async fn download(
         response.headers_mut().insert(header::CONTENT_RANGE, range::value(content_range)?);
     }
     Ok(response)
+}
+
+/// `PUT /objects/{key}?upload=…&part=…&size=…&expires=…&signature=…`: a part of an upload, as S3 takes it.
+pub(crate) async fn take_part(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    Query(part): Query<Part>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let wrong_length = || {
+        let message = format!("this address takes exactly {} bytes", part.size);
+        ApiError::new(StatusCode::BAD_REQUEST, "wrong_length", message)
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length != part.size) {
+        return Err(wrong_length());
+    }
+    let link = PartLink { key, upload: part.upload, number: part.part, size: part.size, expires: part.expires };
+    let body = body.into_data_stream().map_err(std::io::Error::other);
+    let received = app.storage().receive_part(&link, &part.signature, Timestamp::now(), body).await;
+    let received = received.map_err(|error| match error {
+        PartError::Link(error) => refused(error),
+        PartError::Length { .. } => wrong_length(),
+        PartError::Store(storage::Error::NoUpload(_)) => {
+            ApiError::new(StatusCode::NOT_FOUND, "no_upload", "there is no such upload any more")
+        }
+        PartError::Store(storage::Error::Source(_)) => {
+            ApiError::new(StatusCode::BAD_REQUEST, "broken_off", "the part broke off")
+        }
+        PartError::Store(error) => error.into(),
+    })?;
+    Ok((StatusCode::OK, [(header::ETAG, format!("\"{}\"", received.etag))]).into_response())
+}
+
+fn refused(error: InvalidLink) -> ApiError {
+    let code = match error {
+        InvalidLink::Expired => "link_expired",
+        InvalidLink::Forged => "link_invalid",
+    };
+    ApiError::new(StatusCode::FORBIDDEN, code, error.to_string())
 }
 
 fn content_type(name: &str) -> String {

@@ -152,6 +152,8 @@ async fn serve_api(
         database_url: url.to_owned(),
         storage,
         attempt_tokens: AttemptTokens::new(settings.signing_key()?.as_bytes()),
+        log_limit: u64::from(settings.log_limit_mib) << 20,
+        upload_limit: u64::from(settings.upload_limit_mib) << 20,
         public_url,
         repository_roots: settings.repository_roots.clone(),
         metrics: Some(metrics),

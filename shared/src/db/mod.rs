@@ -20,6 +20,7 @@ pub mod retry;
 pub mod run_queries;
 mod scope;
 pub mod step_queries;
+pub mod uploads;
 
 use std::time::Duration;
 

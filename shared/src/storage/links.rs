@@ -1,6 +1,6 @@
 //! Links that BuildIt signs itself, in the shape of S3's: `{public_url}/objects/{key}?expires=…&signature=…`.
 //!
-//! The signature covers the key, the expiry and the file's name, so none of them can be exchanged.
+//! The signature covers the method, the key, the expiry and whatever else is in the query, so none of them can be exchanged.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
@@ -19,6 +19,21 @@ pub enum InvalidLink {
     /// It was not made here, or was changed since.
     #[error("this link's signature does not match")]
     Forged,
+}
+
+/// One part of an upload, as its address names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartLink {
+    /// The object that it becomes a part of.
+    pub key: String,
+    /// The upload.
+    pub upload: String,
+    /// From 1.
+    pub number: u32,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When the address expires, in seconds since the epoch.
+    pub expires: i64,
 }
 
 /// Makes and checks links.
@@ -43,10 +58,7 @@ impl Signer {
     pub(super) fn sign(&self, key: &str, expires: Timestamp, filename: Option<&str>) -> Url {
         let expires = expires.as_second();
         let signature = self.mac(key, expires, filename).finalize().into_bytes();
-        let mut url = self.public_url.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().push("objects").extend(key.split('/'));
-        }
+        let mut url = self.object(key);
         let mut query = url.query_pairs_mut();
         query.append_pair("expires", &expires.to_string());
         if let Some(filename) = filename {
@@ -68,6 +80,38 @@ impl Signer {
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| InvalidLink::Forged)?;
         self.mac(key, expires, filename).verify_slice(&signature).map_err(|_| InvalidLink::Forged)?;
         if now.as_second() >= expires { Err(InvalidLink::Expired) } else { Ok(()) }
+    }
+
+    /// The address that takes a part of an upload.
+    pub(super) fn sign_part(&self, part: &PartLink) -> Url {
+        let signature = self.part_mac(part).finalize().into_bytes();
+        let mut url = self.object(&part.key);
+        url.query_pairs_mut()
+            .append_pair("upload", &part.upload)
+            .append_pair("part", &part.number.to_string())
+            .append_pair("size", &part.size.to_string())
+            .append_pair("expires", &part.expires.to_string())
+            .append_pair("signature", &URL_SAFE_NO_PAD.encode(signature));
+        url
+    }
+
+    pub(super) fn check_part(&self, part: &PartLink, signature: &str, now: Timestamp) -> Result<(), InvalidLink> {
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| InvalidLink::Forged)?;
+        self.part_mac(part).verify_slice(&signature).map_err(|_| InvalidLink::Forged)?;
+        if now.as_second() >= part.expires { Err(InvalidLink::Expired) } else { Ok(()) }
+    }
+
+    fn part_mac(&self, part: &PartLink) -> Hmac<Sha256> {
+        let PartLink { key, upload, number, size, expires } = part;
+        self.key.clone().chain_update(format!("PUT\n{key}\n{expires}\n{upload}\n{number}\n{size}\n"))
+    }
+
+    fn object(&self, key: &str) -> Url {
+        let mut url = self.public_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("objects").extend(key.split('/'));
+        }
+        url
     }
 
     fn mac(&self, key: &str, expires: i64, filename: Option<&str>) -> Hmac<Sha256> {
@@ -144,6 +188,29 @@ mod tests {
         assert_eq!(check("artifacts/1/ä b.txt", 100, None, &signature), forged);
         assert_eq!(check("artifacts/1/ä b.txt", 100, Some("b.txt"), ""), forged);
         assert_eq!(check("artifacts/1/ä b.txt", 100, Some("b.txt"), "?"), forged);
+    }
+
+    #[test]
+    fn an_address_takes_the_part_that_it_names_and_nothing_else() {
+        let part = PartLink { key: "a/b".into(), upload: "u".into(), number: 2, size: 10, expires: 100 };
+        let signer = signer(b"secret");
+        let url = signer.sign_part(&part);
+        assert!(url.as_str().starts_with("https://ci.example/base/objects/a/b?upload=u&part=2&size=10&expires=100&"));
+        let signature = url.query_pairs().find(|(name, _)| name == "signature").unwrap().1.into_owned();
+        let check = |part: &PartLink, now| signer.check_part(part, &signature, at(now));
+        assert_eq!(check(&part, 99), Ok(()));
+        assert_eq!(check(&part, 100), Err(InvalidLink::Expired));
+        for other in [
+            PartLink { key: "a/c".into(), ..part.clone() },
+            PartLink { upload: "v".into(), ..part.clone() },
+            PartLink { number: 3, ..part.clone() },
+            PartLink { size: 11, ..part.clone() },
+            PartLink { expires: 101, ..part.clone() },
+        ] {
+            assert_eq!(check(&other, 50), Err(InvalidLink::Forged), "{other:?}");
+        }
+        // Nor does it open the object.
+        assert_eq!(signer.check("a/b", 100, None, &signature, at(50)), Err(InvalidLink::Forged));
     }
 
     #[test]

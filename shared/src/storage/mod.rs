@@ -16,6 +16,7 @@ mod links;
 mod s3;
 #[cfg(test)]
 mod tests;
+pub mod uploads;
 
 use std::{
     ops::Range,
@@ -35,7 +36,7 @@ use s3::S3;
 
 pub use checksum::{Checksum, Hasher, NoChecksum};
 pub use key::InvalidKey;
-pub use links::{InvalidLink, Signer, disposition};
+pub use links::{InvalidLink, PartLink, Signer, disposition};
 pub use s3::{AccessKey, S3Settings};
 
 /// Bytes read and written at a time.
@@ -81,6 +82,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no such upload: it was completed, given up, or never begun.
+    #[error("there is no upload {0:?} any more")]
+    NoUpload(String),
+    /// An upload is not what it was said to become.
+    #[error("the upload cannot be completed: {0}")]
+    Incomplete(String),
     /// The bytes to store broke off.
     #[error("the bytes to store broke off: {0}")]
     Source(#[source] std::io::Error),

@@ -47,12 +47,16 @@ impl Machine {
     /// Starts it and waits until it greets.
     async fn up(&self) -> Up<'_> {
         let output = fs::File::create(self.folder.path().join("said")).unwrap();
-        let process = Command::new(programs().join("buildit"))
+        let mut command = Command::new(programs().join("buildit"));
+        // What names the test cluster's servers is no setting.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BUILDIT_")) {
+            command.env_remove(name);
+        }
+        let process = command
             .args(["up", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
             .arg(self.data())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
-            .env_remove("BUILDIT_BIN_DIR")
             .env_remove("DATABASE_URL")
             .stderr(output.try_clone().unwrap())
             .stdout(output)

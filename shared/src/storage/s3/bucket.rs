@@ -10,7 +10,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const ENCODED_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// Where the objects' addresses begin.
-pub(super) struct Bucket {
+pub(in crate::storage) struct Bucket {
     /// With a slash at the end.
     base: String,
 }
@@ -32,7 +32,7 @@ impl Bucket {
         Ok(Self { base })
     }
 
-    pub(super) fn object(&self, key: &str, query: &[(&str, &str)]) -> String {
+    pub(in crate::storage) fn object(&self, key: &str, query: &[(&str, &str)]) -> String {
         let mut address = self.base.clone();
         address.extend(utf8_percent_encode(key, ENCODED_PATH));
         for (number, (name, value)) in query.iter().enumerate() {

@@ -5,10 +5,10 @@ mod bucket;
 use std::{fmt, time::Duration};
 
 use futures::TryStreamExt;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode, request};
 use jiff::Timestamp;
 use opendal::{
-    ErrorKind, HttpTransporter, OperationContext, Operator,
+    Buffer, ErrorKind, HttpTransporter, OperationContext, Operator,
     layers::{RetryEvent, RetryLayer, TimeoutLayer},
     services,
 };
@@ -77,12 +77,16 @@ impl ProvideCredential for AccessKey {
     }
 }
 
-/// What the operator cannot do: addresses for others.
-pub(super) struct S3 {
+/// What the operator cannot do: addresses for others, and uploads by them.
+pub(in crate::storage) struct S3 {
     /// Names the bucket for people.
     name: String,
-    public: Bucket,
+    /// As we reach it.
+    pub(in crate::storage) own: Bucket,
+    /// As those do who are given addresses.
+    pub(in crate::storage) public: Bucket,
     signer: reqsign_core::Signer<Credential>,
+    transport: HttpTransporter,
 }
 
 impl fmt::Debug for S3 {
@@ -124,15 +128,17 @@ pub(super) fn open(settings: S3Settings) -> Result<(Operator, S3), Error> {
                 .with_jitter()
                 .with_notify(note),
         );
-    let context = Context::new().with_file_read(TokioFileRead).with_env(OsEnv).with_http_send(transport);
+    let context = Context::new().with_file_read(TokioFileRead).with_env(OsEnv).with_http_send(transport.clone());
     let signer = reqsign_core::Signer::new(context, credentials(&settings), RequestSigner::new("s3", &settings.region));
-    let public = Bucket::new(
-        settings.public_url.as_ref().unwrap_or(&endpoint),
-        &settings.bucket,
-        settings.path_style,
-        &settings.prefix,
-    )?;
-    Ok((operator, S3 { name: format!("bucket {:?} at {endpoint}", settings.bucket), public, signer }))
+    let bucket = |server| Bucket::new(server, &settings.bucket, settings.path_style, &settings.prefix);
+    let s3 = S3 {
+        name: format!("bucket {:?} at {endpoint}", settings.bucket),
+        own: bucket(&endpoint)?,
+        public: bucket(settings.public_url.as_ref().unwrap_or(&endpoint))?,
+        signer,
+        transport,
+    };
+    Ok((operator, s3))
 }
 
 fn note(event: RetryEvent<'_>) {
@@ -171,22 +177,38 @@ impl S3 {
         if filename.is_none() {
             query.push(("response-content-type", "text/plain; charset=utf-8"));
         }
-        let life = expires.duration_since(Timestamp::now());
-        let life = Duration::try_from(life).unwrap_or_default().clamp(Duration::from_secs(1), LONGEST_LINK);
-        self.sign(Request::builder().method(Method::GET).uri(self.public.object(key, &query)), life).await
+        self.sign(Request::builder().method(Method::GET).uri(self.public.object(key, &query)), expires).await
     }
 
-    /// The address of a request that anyone may send until `life` has passed, with the headers it has here.
-    async fn sign(&self, request: http::request::Builder, life: Duration) -> Result<Url, Error> {
-        let unsigned = |error: &dyn fmt::Display| {
-            Error::Misconfigured(format!("an address of the {} cannot be signed: {error}", self.name))
-        };
-        let (mut parts, ()) = request.body(()).map_err(|error| unsigned(&error))?.into_parts();
-        match self.signer.sign(&mut parts, Some(life)).await {
-            Ok(()) => parts.uri.to_string().parse().map_err(|error| unsigned(&error)),
+    /// The address of a request that anyone may send until `expires`, with the headers it has here.
+    pub(in crate::storage) async fn sign(&self, request: request::Builder, expires: Timestamp) -> Result<Url, Error> {
+        let life = expires.duration_since(Timestamp::now());
+        let life = Duration::try_from(life).unwrap_or_default().clamp(Duration::from_secs(1), LONGEST_LINK);
+        let signed = self.signed(request, (), Some(life)).await?;
+        signed.uri().to_string().parse().map_err(|error| self.unsigned(&error))
+    }
+
+    /// Sends a request of our own, once.
+    pub(in crate::storage) async fn send_signed(
+        &self,
+        request: request::Builder,
+        body: Buffer,
+    ) -> Result<(StatusCode, Buffer), Error> {
+        let answer = self.transport.send(self.signed(request, body, None).await?).await?;
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    async fn signed<B>(&self, request: request::Builder, body: B, life: Option<Duration>) -> Result<Request<B>, Error> {
+        let (mut parts, body) = request.body(body).map_err(|error| self.unsigned(&error))?.into_parts();
+        match self.signer.sign(&mut parts, life).await {
+            Ok(()) => Ok(Request::from_parts(parts, body)),
             Err(error) if error.is_retryable() => Err(Error::Unavailable(error.to_string())),
-            Err(error) => Err(unsigned(&error)),
+            Err(error) => Err(self.unsigned(&error)),
         }
+    }
+
+    fn unsigned(&self, error: &dyn fmt::Display) -> Error {
+        Error::Misconfigured(format!("a request to the {} cannot be signed: {error}", self.name))
     }
 }
 

@@ -12,7 +12,7 @@ const ONE: &str = "runner-one-0123456789";
 const OTHER: &str = "runner-other-0123456789";
 
 async fn begin(api: &Api, attempt: AttemptId, runner: &str) -> (u16, Value) {
-    api.post_as_runner(attempt, "begin", json!({ "runner": runner })).await
+    api.post_as_runner(attempt, "", "begin", json!({ "runner": runner })).await
 }
 
 async fn at_work(api: &Api) -> buildit_tests::api::RunningStep {
@@ -24,8 +24,8 @@ async fn at_work(api: &Api) -> buildit_tests::api::RunningStep {
 async fn an_attempt_is_begun_by_one_runner_for_ever() {
     let api = Api::start().await;
     let attempt = at_work(&api).await.attempt;
-    assert_eq!(begin(&api, attempt, ONE).await, (200, json!({})));
-    assert_eq!(begin(&api, attempt, ONE).await, (200, json!({})), "its answer may have been lost");
+    assert_eq!(begin(&api, attempt, ONE).await, (200, json!({ "checkout": null, "inputs": [] })));
+    assert_eq!(begin(&api, attempt, ONE).await.0, 200, "its answer may have been lost");
     let (status, error) = begin(&api, attempt, OTHER).await;
     assert_eq!((status, &error["error"]["code"]), (409, &json!("begun_by_another")));
     // Nor does a stop take from the winner what it has.
@@ -70,6 +70,19 @@ async fn there_is_nothing_to_begin_in_what_is_over() {
     assert_eq!(begin(&api, ended, ONE).await.0, 200);
     api.end_attempt(ended, "success").await;
     assert_eq!(begin(&api, ended, ONE).await.0, 410);
+}
+
+#[tokio::test]
+async fn whoever_begins_is_told_where_checkout_and_inputs_are() {
+    let api = Api::start().await;
+    let at = at_work(&api).await;
+    api.storage.put("checkouts/1.tar.zst", &b"the commit"[..]).await.unwrap();
+    let statement = "update pipeline_runs set checkout_key = 'checkouts/1.tar.zst' where id = $1";
+    sqlx::query(statement).bind(at.run).execute(&api.database.pool).await.unwrap();
+    let (status, begun) = begin(&api, at.attempt, ONE).await;
+    assert_eq!(status, 200, "{begun}");
+    let checkout = api.anonymous(Method::GET, begun["checkout"]["url"].as_str().unwrap()).send().await.unwrap();
+    assert_eq!(checkout.text().await.unwrap(), "the commit");
 }
 
 #[tokio::test]

@@ -37,6 +37,12 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
     ("get", "/api/v1/projects/{project}/runs", "", NotFound),
     ("post", "/api/v1/projects/{project}/deliveries", DELIVERY, NotFound),
     ("post", "/api/v1/attempts/{attempt}/begin", r#"{"runner": "0123456789abcdef"}"#, Unknown),
+    ("post", "/api/v1/attempts/{attempt}/objects/{name}", PROMISE, Unknown),
+    ("post", "/api/v1/attempts/{attempt}/objects/{name}/parts", PART, Unknown),
+    ("post", "/api/v1/attempts/{attempt}/objects/{name}/complete", COMPLETE, Unknown),
+    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}", PROMISE, Unknown),
+    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/parts", PART, Unknown),
+    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/complete", COMPLETE, Unknown),
     ("get", "/api/v1/runs", "", Own),
     ("get", "/api/v1/runs/{run}", "", NotFound),
     ("post", "/api/v1/runs/{run}/cancel", "", NotFound),
@@ -74,6 +80,10 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
 
 const DELIVERY: &str = r#"{"delivery": "0190b7a0-0000-7000-8000-000000000000", "ref": "refs/heads/main",
     "before": "0000000000000000000000000000000000000000", "after": "1111111111111111111111111111111111111111"}"#;
+
+const PROMISE: &str = r#"{"size": 0, "sha256": ""}"#;
+const PART: &str = r#"{"upload": "", "part": 1, "size": 0}"#;
+const COMPLETE: &str = r#"{"upload": "", "parts": [], "size": 0, "sha256": ""}"#;
 
 /// The operations of the document that the API serves, each with the permission that it says it asks for; none where it
 /// asks for an attempt's token.

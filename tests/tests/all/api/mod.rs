@@ -9,3 +9,4 @@ mod keys;
 mod logs;
 mod projects;
 mod runs;
+mod uploads;

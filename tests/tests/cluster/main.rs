@@ -1,0 +1,6 @@
+//! Tests against the real servers of `./dev cluster up`; `./dev cluster env` names them.
+
+// A test's helpers fail like the test itself; clippy's own exception covers only the functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
+mod storage;
