@@ -161,7 +161,7 @@ pub(crate) async fn stages_outputs_and_artifacts(executor: &dyn Executor) {
     assert_eq!(outputs.files, 2);
     assert_eq!(first.artifacts[0].staged.as_ref().unwrap().files, 1);
     assert!(!first.artifacts[1].matched());
-    assert!(first.notes.iter().any(|note| note.contains("nowhere")), "{:?}", first.notes);
+    assert!(first.notes.is_empty(), "another step may have made the missing one: {:?}", first.notes);
 
     let archive = executor.staged(&handle, &outputs);
     let spec = AttemptSpec {
