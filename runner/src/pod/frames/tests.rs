@@ -50,6 +50,15 @@ fn a_frame_is_a_line() {
 }
 
 #[test]
+fn offsets_of_any_size_come_back() {
+    for offset in [0, 9, 10, 1_234_567_890, u64::MAX - 2] {
+        let mut stream = Vec::new();
+        write_log(offset, b"x\n", &mut stream);
+        assert_eq!(FrameReader::new().feed(&stream), [Frame::Log { offset, bytes: b"x\n".to_vec() }]);
+    }
+}
+
+#[test]
 fn a_long_line_comes_in_pieces() {
     let log = [vec![b'x'; 2 * MAX_PIECE], b"\n".to_vec()].concat();
     let stream = framed(&log);
