@@ -6,15 +6,14 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use buildit_shared::{
-    db::{attempts, logs, uploads},
+    db::{attempts, logs},
     queue::prune,
-    storage,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     jobs::{Context, local_file},
-    leftovers::{SweepError, sweep_objects},
+    leftovers::{SweepError, sweep_objects, sweep_uploads},
 };
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -55,8 +54,6 @@ enum Error {
     Objects(#[from] SweepError),
     #[error(transparent)]
     Executor(#[from] crate::executor::Error),
-    #[error("uploads that nobody completes cannot be given up: {0}")]
-    Uploads(#[from] storage::Error),
     #[error("fetched objects cannot be deleted: {0}")]
     Fetched(#[source] std::io::Error),
 }
@@ -75,23 +72,6 @@ async fn round_of(cx: &Context, keep: Keep, with_history: bool) -> Result<(), Er
     }
     // Last: an object store that is away must not hold up the rest.
     sweep_objects(&cx.pool, &cx.storage, keep.outputs_days).await?;
-    sweep_uploads(cx).await?;
+    sweep_uploads(&cx.pool, &cx.storage).await?;
     Ok(())
-}
-
-/// Gives up what runners began to store and did not complete before their attempts ended.
-async fn sweep_uploads(cx: &Context) -> Result<(), Error> {
-    loop {
-        let abandoned = uploads::abandoned(&cx.pool).await?;
-        if abandoned.is_empty() {
-            break;
-        }
-        for upload in abandoned {
-            if let Some(id) = &upload.id {
-                cx.storage.abort_upload(&upload.key, id).await?;
-            }
-            uploads::forget(&cx.pool, &upload).await?;
-        }
-    }
-    Ok(cx.storage.sweep_uploads().await?)
 }

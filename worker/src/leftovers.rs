@@ -1,5 +1,5 @@
-//! Deletes objects that nothing names any more: those of deleted runs, what an old run's steps staged for each other, and
-//! expired artifacts.
+//! Deletes objects that nothing names any more: those of deleted runs, what an old run's steps staged for each other,
+//! expired artifacts, and uploads that nobody completes.
 //!
 //! A note in the database says which; the objects go, then the note. A crash in between leaves the note, and whoever comes
 //! next deletes once more.
@@ -7,7 +7,10 @@
 use std::collections::HashSet;
 
 use buildit_shared::{
-    db::leftovers::{self, Leftover, Verdict, What},
+    db::{
+        leftovers::{self, Leftover, Verdict, What},
+        uploads,
+    },
     storage::{self, Storage, keys},
 };
 use sqlx::PgPool;
@@ -26,6 +29,9 @@ pub enum SweepError {
         /// What the store said.
         source: storage::Error,
     },
+    /// Uploads that nobody completes could not be given up.
+    #[error("uploads that nobody completes cannot be given up: {0}")]
+    Uploads(#[from] storage::Error),
 }
 
 /// Notes what is due (the inputs of runs that ended more than `outputs_days` ago, expired artifacts) and deletes all that
@@ -62,6 +68,22 @@ pub async fn sweep_objects(pool: &PgPool, storage: &Storage, outputs_days: i32) 
         tracing::info!(deleted, "deleted objects that nothing names any more");
     }
     Ok(())
+}
+
+/// Gives up what runners began to store and did not complete before their attempts ended.
+pub async fn sweep_uploads(pool: &PgPool, storage: &Storage) -> Result<(), SweepError> {
+    loop {
+        let abandoned = uploads::abandoned(pool).await?;
+        if abandoned.is_empty() {
+            return Ok(storage.sweep_uploads().await?);
+        }
+        for upload in abandoned {
+            if let Some(id) = &upload.id {
+                storage.abort_upload(&upload.key, id).await?;
+            }
+            uploads::forget(pool, &upload).await?;
+        }
+    }
 }
 
 async fn delete(storage: &Storage, leftover: &Leftover) -> Result<(), storage::Error> {

@@ -22,6 +22,6 @@ mod run;
 pub use git::Repositories;
 pub use health::{Health, serve_health};
 pub use housekeeping::{Keep, keep_house};
-pub use leftovers::{SweepError, sweep_objects};
+pub use leftovers::{SweepError, sweep_objects, sweep_uploads};
 pub use registry::{Handler, Registry};
 pub use run::{Error, Options, run, run_watched};

@@ -4,6 +4,7 @@ use buildit_tests::{
     api::{Api, RunningStep, UPLOAD_LIMIT},
     uploads::Runner,
 };
+use buildit_worker::sweep_uploads;
 use serde_json::{Value, json};
 
 async fn at_work(api: &Api) -> RunningStep {
@@ -167,4 +168,25 @@ async fn who_has_not_begun_stores_nothing() {
     for word in ["", "runner-0123456789"] {
         assert_eq!(api.post_as_runner(at.attempt, word, "objects/log", body.clone()).await.0, 409, "{word:?}");
     }
+}
+
+#[tokio::test]
+async fn what_an_ended_attempt_did_not_complete_is_given_up() {
+    let api = Api::start().await;
+    let at = at_work(&api).await;
+    let runner = Runner::begun(&api, at).await;
+    runner.store("log", b"hello\n").await;
+    let (_, promise) = runner.promise("outputs", b"abc").await;
+    let key = format!("staged/{}/{}/outputs.tar.zst", at.run, at.attempt);
+    let open = async || {
+        sweep_uploads(&api.database.pool, &api.storage).await.unwrap();
+        api.storage.upload_is_open(&key, promise["upload"].as_str().unwrap()).await.unwrap()
+    };
+    assert!(open().await, "its attempt is at work");
+    api.end_attempt(at.attempt, "lost").await;
+    assert!(open().await, "an answer may still be on its way");
+    let earlier = "update step_attempts set finished_at = now() - interval '11 minutes' where id = $1";
+    sqlx::query(earlier).bind(at.attempt).execute(&api.database.pool).await.unwrap();
+    assert!(!open().await);
+    assert!(api.storage.exists(&format!("logs/pipelines/{}/test.1.log", at.run)).await.unwrap());
 }
