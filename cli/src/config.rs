@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use buildit_shared::jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts};
+use buildit_worker::executor::kubernetes;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
@@ -30,13 +31,13 @@ const RESERVED: &[&str] = &["URL", "TOKEN", "CONFIG"];
 const SECRETS: &str = "SECRET_";
 
 /// Tables of the file: `[storage] bucket` is `BUILDIT_STORAGE_BUCKET`.
-const TABLES: &[&str] = &["storage"];
+const TABLES: &[&str] = &["kubernetes", "storage"];
 
 /// Taken as they are: never read as a number, which an error would then repeat.
 const VERBATIM: &[&str] = &["signing_key", "storage.access_key", "storage.secret_key"];
 
 /// Every setting there is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
     /// `postgres://user:password@host:port/name`. A direct connection: workers live on session locks and LISTEN.
@@ -57,7 +58,11 @@ pub(crate) struct Settings {
     pub(crate) repository_roots: Vec<PathBuf>,
     /// The image registry that deployments name.
     pub(crate) registry: String,
-    /// The program that carries out steps; the one beside this program without it.
+    /// Where steps run.
+    pub(crate) executor: ExecutorKind,
+    /// How they run on a cluster.
+    pub(crate) kubernetes: kubernetes::Settings,
+    /// The program that carries out steps on this machine; the one beside this program without it.
     pub(crate) runner: Option<PathBuf>,
     /// Runs that one worker plans at once.
     pub(crate) pipeline_slots: usize,
@@ -77,6 +82,16 @@ pub(crate) struct Settings {
     pub(crate) log: Option<String>,
     /// `text` or `json`.
     pub(crate) log_format: LogFormat,
+}
+
+/// Where steps run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ExecutorKind {
+    /// As processes of the worker's machine, without isolation.
+    Local,
+    /// As pods of a cluster.
+    Kubernetes,
 }
 
 /// How log lines look.
@@ -102,6 +117,8 @@ impl Default for Settings {
             storage: StorageSettings::default(),
             repository_roots: Vec::new(),
             registry: "localhost:5000".into(),
+            executor: ExecutorKind::Local,
+            kubernetes: kubernetes::Settings::default(),
             runner: None,
             pipeline_slots: 4,
             step_slots: cores.max(2) * 2,

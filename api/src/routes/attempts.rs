@@ -4,7 +4,6 @@ use axum::{extract::State, http::StatusCode};
 use buildit_shared::{
     db::attempts::{self, Begin, Beginner},
     ids::AttemptId,
-    storage::keys,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -74,18 +73,16 @@ pub(crate) async fn begin(
     }
 }
 
-async fn begun(app: &App, id: AttemptId) -> Result<Begun> {
-    let attempt = attempts::read(app.pool(), id).await?.ok_or_else(|| unknown(id))?;
+async fn begun(app: &App, attempt: AttemptId) -> Result<Begun> {
+    let sources = attempts::sources(app.pool(), attempt).await?;
     let download = async |key: &str| objects::link(app, key, None).await.map(|url| Download { url });
-    let checkout = match &attempt.checkout_key {
+    let checkout = match &sources.checkout {
         Some(key) => Some(download(key).await?),
         None => None,
     };
-    let mut inputs = Vec::new();
-    for (dependency, report) in attempts::reports_of_dependencies(app.pool(), attempt.step_id).await? {
-        if report.get("outputs").is_some_and(|outputs| !outputs.is_null()) {
-            inputs.push(download(&keys::outputs(attempt.run_id, dependency)).await?);
-        }
+    let mut inputs = Vec::with_capacity(sources.inputs.len());
+    for key in &sources.inputs {
+        inputs.push(download(key).await?);
     }
     Ok(Begun { checkout, inputs })
 }

@@ -13,6 +13,7 @@ mod objects;
 mod older;
 mod pipelines;
 mod projects;
+mod reports;
 mod run_view;
 mod runs;
 mod uploads;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(uploads::part_of_artifact))
         .routes(routes!(uploads::complete))
         .routes(routes!(uploads::complete_artifact))
+        .routes(routes!(reports::report))
         .routes(routes!(deliveries::create))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))

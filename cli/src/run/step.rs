@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use buildit_runner::{ArtifactSpec, AttemptSpec, Outcome, Report};
+use buildit_runner::{ArtifactSpec, AttemptSpec, Outcome, Report, Staged};
 use buildit_shared::domain::StepStatus;
 use buildit_shared::pipeline::{OnLost, PlannedStep, Rendered};
-use buildit_worker::executor::{self, End, Executor, Handle};
+use buildit_worker::executor::{self, End, Executor, Handle, Launch};
 use futures::StreamExt;
 use uuid::Uuid;
 
@@ -92,23 +92,31 @@ pub(super) async fn carry_out(run: &Run, index: usize, inputs: Vec<PathBuf>) -> 
 
 /// One attempt, with its log. A lost one comes back with the status `Running`.
 async fn attempt(run: &Run, index: usize, rendered: &Rendered, inputs: &[PathBuf]) -> Result<Ended, executor::Error> {
-    let spec = spec(run, &run.plan.steps[index], rendered, inputs);
-    let handle = run.executor.start(&spec).await?;
+    let step = &run.plan.steps[index];
+    let launch = Launch {
+        image: step.image.clone(),
+        resources: step.resources,
+        ..Launch::from(spec(run, step, rendered, inputs))
+    };
+    let handle = run.executor.start(&launch).await?;
     run.remember(&handle);
     let log = async {
         let mut log = run.executor.follow(&handle, 0);
         while let Some(chunk) = log.next().await {
-            if run.output.send(Piece::Log(index, chunk?)).await.is_err() {
+            if run.output.send(Piece::Log(index, chunk?.bytes)).await.is_err() {
                 break;
             }
         }
         run.output.send(Piece::End(index)).await.ok();
         Ok::<_, executor::Error>(())
     };
-    let (log, end) = tokio::join!(log, end(run, &handle, Duration::from_millis(spec.grace_ms)));
+    let (log, end) = tokio::join!(log, end(run, &handle, Duration::from_millis(launch.spec.grace_ms)));
     log?;
     match end? {
         End::Reported(report) => Ok(ended(run, &handle, index, &report)),
+        End::Failed { reason, exit_code } => {
+            Ok(Ended { exit_code, ..Ended::without_running(StepStatus::Failure, reason) })
+        }
         End::Lost { reason } => {
             run.executor.confirm_ended(&handle).await?;
             Ok(Ended::without_running(StepStatus::Running, reason))
@@ -168,7 +176,8 @@ fn ended(run: &Run, handle: &Handle, index: usize, report: &Report) -> Ended {
         Outcome::SetupFailed { message } => (StepStatus::Error, None, Some(message.clone())),
         Outcome::StagingFailed { message } => (StepStatus::Failure, Some(0), Some(message.clone())),
     };
-    let path = |staged| run.executor.staged(handle, staged);
+    let folder = run.executor.files(handle).unwrap_or_default();
+    let path = |staged: &Staged| folder.join(&staged.file);
     Ended {
         status,
         exit_code,

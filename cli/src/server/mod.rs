@@ -1,6 +1,7 @@
 //! The serving commands: `up`, `api`, `worker`, `token`, and what they share.
 
 mod api;
+mod executor;
 mod first_start;
 mod follow;
 mod pushes;
@@ -32,7 +33,6 @@ use buildit_shared::{
 };
 use buildit_worker::{
     Health, Keep, Repositories,
-    executor::local::LocalExecutor,
     jobs::{Context, registry},
     keep_house, serve_health,
 };
@@ -176,26 +176,19 @@ async fn work(
     };
     let pool = connect(Use::Worker, connections).await?;
     let data = settings.data_dir()?;
-    let steps = steps_folder(&data);
-    std::fs::create_dir_all(&steps).with_context(|| format!("cannot make {}", steps.display()))?;
+    let signals = Signals::listen(url);
     let context = Context {
         pool: pool.clone(),
         logs: connect(Use::Logs, connections.min(8)).await?,
         storage,
-        executor: Arc::new(LocalExecutor::new(steps, settings.runner()?)),
+        executor: executor::executor(settings, &data, &pool, &signals).await?,
         repositories: Repositories { folder: data.join("mirrors"), roots: settings.repository_roots.clone() },
         registry: settings.registry.clone(),
         log_limit_bytes: u64::from(settings.log_limit_mib) << 20,
         scratch: data.join("scratch"),
         stopping: shutdown.clone(),
     };
-    let options = buildit_worker::Options {
-        database_url: url.to_owned(),
-        pool,
-        signals: Signals::listen(url),
-        host: host_name(),
-        slots,
-    };
+    let options = buildit_worker::Options { database_url: url.to_owned(), pool, signals, host: host_name(), slots };
     let keep = Keep { history_days: settings.history_days, outputs_days: settings.outputs_days.into() };
     let house = tokio::spawn(keep_house(Arc::new(context.clone()), keep, shutdown.clone()));
     let state = Health::default();

@@ -7,6 +7,7 @@ use crate::{
     domain::{AttemptStatus, StepStatus},
     ids::{AttemptId, OrganizationId, ProjectId, RunId, StepId},
     queue::{Claim, Error},
+    storage::keys,
 };
 
 /// All that is needed to drive an attempt.
@@ -165,8 +166,8 @@ pub async fn begin(pool: &PgPool, id: AttemptId, who: Beginner<'_>) -> Result<Be
     })
 }
 
-/// Says why the step waits, for every reader.
-pub async fn explain(claim: &Claim, pool: &PgPool, id: AttemptId, reason: &str) -> Result<(), sqlx::Error> {
+/// Says why the step waits, for every reader; `None` when it does no more.
+pub async fn explain(claim: &Claim, pool: &PgPool, id: AttemptId, reason: Option<&str>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         with mine as (
@@ -184,27 +185,50 @@ pub async fn explain(claim: &Claim, pool: &PgPool, id: AttemptId, reason: &str) 
     Ok(())
 }
 
-/// The reports of the steps that this one depends on, directly or by others, in step order.
-pub async fn reports_of_dependencies(pool: &PgPool, step: StepId) -> Result<Vec<(AttemptId, Value)>, sqlx::Error> {
-    let rows = sqlx::query!(
+/// Objects that an attempt's workspace is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The packed commit.
+    pub checkout: Option<String>,
+    /// Outputs of the steps that this one depends on, directly or by others, in step order.
+    pub inputs: Vec<String>,
+}
+
+/// What this attempt's workspace is made of.
+pub async fn sources(pool: &PgPool, id: AttemptId) -> Result<Sources, sqlx::Error> {
+    let checkout = sqlx::query_scalar!(
+        "select r.checkout_key from pipeline_runs r join step_attempts a on a.run_id = r.id where a.id = $1",
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await?
+    .flatten();
+    let inputs = sqlx::query!(
         r#"
         with recursive before (id) as (
-            select depends_on_id from step_dependencies where step_id = $1
+            select d.depends_on_id from step_dependencies d join step_attempts a on a.step_id = d.step_id where a.id = $1
             union
             select d.depends_on_id from step_dependencies d join before b on d.step_id = b.id
+        ),
+        -- Of each step the attempt that succeeded.
+        succeeded as (
+            select distinct on (s.step_order) s.step_order, a.id, a.run_id, a.report
+            from before b
+                 join pipeline_steps s on s.id = b.id
+                 join step_attempts a on a.step_id = s.id
+            where a.status = 'success'
+            order by s.step_order, a.number desc
         )
-        select distinct on (s.step_order) a.id as "id: AttemptId", a.report as "report!"
-        from before b
-             join pipeline_steps s on s.id = b.id
-             join step_attempts a on a.step_id = s.id
-        where a.status = 'success' and a.report is not null
-        order by s.step_order, a.number desc
+        select id as "id: AttemptId", run_id as "run: RunId" from succeeded
+        where jsonb_typeof(report -> 'outputs') = 'object'
+        order by step_order
         "#,
-        step.uuid()
+        id.uuid()
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.report)).collect())
+    let inputs = inputs.into_iter().map(|step| keys::outputs(step.run, step.id)).collect();
+    Ok(Sources { checkout, inputs })
 }
 
 /// What the last attempt of each of a run's steps staged, in step order: `(step, status, attempt, report)`.

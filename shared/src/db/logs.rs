@@ -7,7 +7,8 @@ use crate::{
     queue::Claim,
 };
 
-/// Appends `bytes` at `offset`, in one statement: the lease must hold and the log end exactly there.
+/// Appends `bytes`, which begin at byte `start` of the log, in one statement: the lease must hold and the log end exactly
+/// at `stored`. A `start` beyond it leaves a gap.
 ///
 /// Returns false when it does not: the claim is lost, or the stored length went back with a crash of the database.
 /// The caller reads [`stored_len`] and goes on from there, or finds its claim lost.
@@ -15,26 +16,28 @@ pub async fn append(
     pool: &PgPool,
     claim: &Claim,
     attempt: AttemptId,
-    offset: u64,
+    stored: u64,
+    start: u64,
     bytes: &[u8],
 ) -> Result<bool, sqlx::Error> {
-    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    let [stored, start] = [stored, start].map(|offset| i64::try_from(offset).unwrap_or(i64::MAX));
     let appended = sqlx::query!(
         r#"
         with mine as (
             select from jobs where id = $1 and lease = $2 and state = 'running' for share
         ),
         grown as (
-            update step_attempts set log_len = log_len + length($5::bytea)
-            where id = $3 and log_len = $4 and exists (select from mine)
+            update step_attempts set log_len = $5::bigint + length($6::bytea)
+            where id = $3 and log_len = $4 and $5 >= log_len and exists (select from mine)
             returning id
         )
-        insert into step_log_chunks (attempt_id, start, bytes) select id, $4, $5 from grown
+        insert into step_log_chunks (attempt_id, start, bytes) select id, $5, $6 from grown
         "#,
         claim.job.id.uuid(),
         claim.lease(),
         attempt.uuid(),
-        offset,
+        stored,
+        start,
         bytes,
     )
     .execute(pool)

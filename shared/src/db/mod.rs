@@ -16,6 +16,7 @@ pub mod organizations;
 pub mod pipelines;
 pub mod planning;
 pub mod projects;
+pub mod reports;
 pub mod retry;
 pub mod run_queries;
 mod scope;

@@ -33,6 +33,8 @@ pub enum Signal {
     Cancel(JobId),
     /// The log of this attempt grew or ended.
     Log(AttemptId),
+    /// The runner of this attempt has said its last word.
+    Report(AttemptId),
     /// This run or one of its steps changed.
     Run(RunId),
     /// Notifications may have been missed: read everything again.
@@ -45,6 +47,7 @@ impl Signal {
             Self::Jobs(queue) => format!("jobs {queue}"),
             Self::Cancel(job) => format!("cancel {job}"),
             Self::Log(attempt) => format!("log {attempt}"),
+            Self::Report(attempt) => format!("report {attempt}"),
             Self::Run(run) => format!("run {run}"),
             Self::Resync => "resync".into(),
         }
@@ -57,6 +60,7 @@ impl Signal {
             "jobs" => Some(Self::Jobs(rest.to_owned())),
             "cancel" => id().map(|id| Self::Cancel(id.into())),
             "log" => id().map(|id| Self::Log(id.into())),
+            "report" => id().map(|id| Self::Report(id.into())),
             "run" => id().map(|id| Self::Run(id.into())),
             _ => None,
         }

@@ -283,6 +283,19 @@ impl Storage {
         })
     }
 
+    /// Whether somebody has stored just these bytes as `key`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::Corrupt`] when what is there is something else.
+    pub async fn holds(&self, key: &str, length: u64, checksum: Checksum) -> Result<(), Error> {
+        let object = self.stat(key).await?;
+        if object.size == length && object.checksum.is_none_or(|stored| stored == checksum) {
+            Ok(())
+        } else {
+            Err(Error::Corrupt { key: key.to_owned(), expected: checksum })
+        }
+    }
+
     /// The object's length in bytes.
     pub async fn size(&self, key: &str) -> Result<u64, Error> {
         Ok(self.stat(key).await?.size)

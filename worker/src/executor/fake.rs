@@ -10,14 +10,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use buildit_runner::{AttemptSpec, Outcome, Report, Staged};
+use buildit_runner::{AttemptSpec, Outcome, Report};
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::bytes::Bytes;
 
-use super::{End, Error, Executor, Handle, LogStream, MAX_CHUNK, State, Swept};
+use super::{End, Error, Executor, Handle, Launch, LogChunk, LogStream, MAX_CHUNK, State, Swept};
 
 /// Clones are the same executor, as seen by another process.
 #[derive(Debug, Clone, Default)]
@@ -168,7 +168,7 @@ impl FakeExecutor {
         match &attempt.borrow().end {
             None => State::Running,
             Some(End::Reported(report)) => State::Ended(report.clone()),
-            Some(End::Lost { reason }) => State::Lost { reason: reason.clone() },
+            Some(End::Lost { reason } | End::Failed { reason, .. }) => State::Lost { reason: reason.clone() },
         }
     }
 
@@ -223,8 +223,8 @@ impl FakeExecutor {
 }
 
 impl Executor for FakeExecutor {
-    fn start<'a>(&'a self, spec: &'a AttemptSpec) -> BoxFuture<'a, Result<Handle, Error>> {
-        Box::pin(async { Ok(self.begin(spec)) })
+    fn start<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Handle, Error>> {
+        Box::pin(async { Ok(self.begin(&launch.spec)) })
     }
 
     fn state<'a>(&'a self, handle: &'a Handle) -> BoxFuture<'a, Result<State, Error>> {
@@ -241,8 +241,8 @@ impl Executor for FakeExecutor {
                 let rest = now.log.get(at..).unwrap_or_default();
                 Bytes::copy_from_slice(&rest[..rest.len().min(MAX_CHUNK)])
             };
-            let at = at + chunk.len();
-            (!chunk.is_empty()).then_some((Ok(chunk), (attempt, at)))
+            let (start, at) = (at as u64, at + chunk.len());
+            (!chunk.is_empty()).then_some((Ok(LogChunk { start, bytes: chunk }), (attempt, at)))
         })
         .boxed()
     }
@@ -279,8 +279,8 @@ impl Executor for FakeExecutor {
         Box::pin(async move { self.sweep_now(keep, older_than) })
     }
 
-    fn staged(&self, _handle: &Handle, staged: &Staged) -> PathBuf {
-        PathBuf::from(&staged.file)
+    fn files(&self, _handle: &Handle) -> Option<PathBuf> {
+        None
     }
 }
 

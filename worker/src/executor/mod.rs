@@ -11,8 +11,10 @@
 //!   that a start will run the commands; `begun: true` means that they may have run and nothing is
 //!   left to tell. `Lost` is an attempt that began and whose runner is gone without a report.
 //! - **follow** gives the masked log from a byte offset on, live, and ends when nothing more can
-//!   come. That is not the end of the attempt's story: ask `wait`.
-//! - **wait** ends with the report, or with the loss, as soon as either is known.
+//!   come. That is not the end of the attempt's story: ask `wait`. What cannot be shown any more is
+//!   skipped, and the next chunk's offset tells; the stored log of a reported attempt is whole.
+//! - **notices** tells why an attempt that was started does not get on, for people.
+//! - **wait** ends with the report, or with what is known without one, as soon as it is known.
 //! - **stop** asks for the end: TERM to all processes, KILL after the grace. It does not wait. An
 //!   attempt that has not begun by then never runs a command, also when a start comes later.
 //!   Repeating it with a shorter grace hastens the end.
@@ -21,28 +23,62 @@
 //! - **clean** removes everything but the memory that the attempt began. Only an attempt that has
 //!   ended can be cleaned.
 //! - **sweep** stops and cleans attempts that nobody wants any more.
+//! - **files** is the attempt's folder on this machine, where the log and what was staged are until
+//!   it is cleaned; an executor without one has runners that store all of that before they report.
 //!
 //! Futures may be dropped at any time; what they have done then stays done, and repeating the call
 //! completes it.
 
 pub mod fake;
+pub mod kubernetes;
 pub mod local;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use buildit_runner::{AttemptSpec, Report, Staged};
+use buildit_runner::{AttemptSpec, Report};
+use buildit_shared::pipeline::Resources;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
 
 pub use fake::FakeExecutor;
+pub use kubernetes::KubernetesExecutor;
 pub use local::LocalExecutor;
 
-/// The log of an attempt: chunks of at most [`MAX_CHUNK`] bytes, in order, without gaps.
-pub type LogStream = BoxStream<'static, Result<Bytes, Error>>;
+/// The log of an attempt: chunks of at most [`MAX_CHUNK`] bytes, in order.
+pub type LogStream = BoxStream<'static, Result<LogChunk, Error>>;
+
+/// A piece of an attempt's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Offset of its first byte in the log.
+    pub start: u64,
+    /// The bytes; not empty.
+    pub bytes: Bytes,
+}
+
+/// An attempt to be started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// What its runner is to do.
+    pub spec: AttemptSpec,
+    /// The image it runs in, where the executor has images.
+    pub image: String,
+    /// What it asks for.
+    pub resources: Resources,
+    /// The run, for those who look at the executor.
+    pub run_id: String,
+}
+
+impl From<AttemptSpec> for Launch {
+    /// One that only needs a machine.
+    fn from(spec: AttemptSpec) -> Launch {
+        Launch { spec, image: String::new(), resources: Resources::default(), run_id: String::new() }
+    }
+}
 
 /// The size in bytes that no chunk of a [`LogStream`] exceeds.
 pub const MAX_CHUNK: usize = 256 * 1024;
@@ -50,13 +86,18 @@ pub const MAX_CHUNK: usize = 256 * 1024;
 /// The contract stands in the module's documentation.
 pub trait Executor: fmt::Debug + Send + Sync {
     /// Starts or adopts the attempt.
-    fn start<'a>(&'a self, spec: &'a AttemptSpec) -> BoxFuture<'a, Result<Handle, Error>>;
+    fn start<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Handle, Error>>;
 
     /// What is known of the attempt now.
     fn state<'a>(&'a self, handle: &'a Handle) -> BoxFuture<'a, Result<State, Error>>;
 
     /// The log from byte `from` on. Fails with [`Error::NotStarted`] where there is none.
     fn follow(&self, handle: &Handle, from: u64) -> LogStream;
+
+    /// Why the attempt does not get on, each time the answer changes; empty when it does. Never ends.
+    fn notices(&self, _handle: &Handle) -> BoxStream<'static, String> {
+        stream::pending().boxed()
+    }
 
     /// The attempt's end. Fails with [`Error::NotStarted`] if it neither runs nor began.
     fn wait<'a>(&'a self, handle: &'a Handle) -> BoxFuture<'a, Result<End, Error>>;
@@ -79,8 +120,8 @@ pub trait Executor: fmt::Debug + Send + Sync {
         older_than: Duration,
     ) -> BoxFuture<'a, Result<Swept, Error>>;
 
-    /// Where the file of a staged archive is, until the attempt is cleaned.
-    fn staged(&self, handle: &Handle, staged: &Staged) -> PathBuf;
+    /// The attempt's folder, if it has one on this machine.
+    fn files(&self, handle: &Handle) -> Option<PathBuf>;
 }
 
 /// Names an attempt.
@@ -127,6 +168,13 @@ pub enum State {
 pub enum End {
     /// With the runner's last word.
     Reported(Box<Report>),
+    /// Without, and by the step's own doing: its memory, its image.
+    Failed {
+        /// What happened and what to do, for people.
+        reason: String,
+        /// Where there is one.
+        exit_code: Option<i32>,
+    },
     /// Without: the runner is gone.
     Lost {
         /// What is known about it, for people.
@@ -167,6 +215,29 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// There is no room for it now; starting it again later may work.
+    #[error("{reason}")]
+    Busy {
+        /// For people.
+        reason: String,
+    },
+    /// It can never be started as it is.
+    #[error("{reason}")]
+    Denied {
+        /// What is wrong and what to do, for people.
+        reason: String,
+    },
+    /// The place where attempts run does not answer this worker.
+    #[error("{what}: {reason}")]
+    Away {
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        reason: String,
+    },
+    /// The database, where begins and reports are kept, did not answer.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
     /// The place where attempts run does not work.
     #[error("{what}: {source}")]
     Io {

@@ -20,11 +20,13 @@ use futures::StreamExt;
 use super::{Context, step_end, step_spec};
 use crate::{
     crash_point,
-    executor::{self, End, Handle, State},
+    executor::{self, End, Handle, Launch, State},
 };
 
 /// Between TERM and KILL when a run is cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// Between two tries to start an attempt that there is no room for.
+const BUSY: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: RunStep) -> Result<Ended, JobError> {
     let attempt = attempts::read(&cx.pool, args.attempt_id).await?;
@@ -38,7 +40,7 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: RunStep) -> R
     crash_point!("step: claimed");
     let driven = drive(&cx, &claim, &attempt, &step).await;
     if let Err(JobError::Unavailable(what)) = &driven {
-        attempts::explain(&claim, &cx.pool, attempt.id, &format!("waits: {what}")).await?;
+        attempts::explain(&claim, &cx.pool, attempt.id, Some(&format!("waits: {what}"))).await?;
     }
     driven
 }
@@ -93,18 +95,52 @@ async fn begin(
             Ok(Begun::Over(step_end::StepEnd::NeverBegan))
         }
         State::Absent { begun: false } => {
-            let spec = match step_spec::spec(cx, attempt, step).await? {
-                Ok(spec) => spec,
+            let launch = match step_spec::launch(cx, attempt, step).await? {
+                Ok(launch) => launch,
                 Err(reason) => return Ok(Begun::Over(step_end::StepEnd::Refused { reason })),
             };
             attempts::mark_started(claim, &cx.pool, attempt.id).await?;
             crash_point!("step: marked started");
             claim.member().notifier().send(Signal::Run(attempt.run_id));
-            claim.may_act().await?;
-            cx.executor.start(&spec).await.map_err(outside)?;
-            Ok(Begun::Alive)
+            start(cx, claim, attempt, &launch, handle).await
         }
     }
+}
+
+/// Starts the attempt as soon as there is room for it.
+async fn start(
+    cx: &Context,
+    claim: &Claim,
+    attempt: &Attempt,
+    launch: &Launch,
+    handle: &Handle,
+) -> Result<Begun, JobError> {
+    loop {
+        claim.may_act().await?;
+        let reason = match cx.executor.start(launch).await {
+            Ok(_) => return Ok(Begun::Alive),
+            Err(executor::Error::Denied { reason }) => return Ok(Begun::Over(step_end::StepEnd::Refused { reason })),
+            Err(executor::Error::Busy { reason }) => reason,
+            Err(error) => return Err(outside(error)),
+        };
+        explain(cx, claim, attempt, &reason).await?;
+        tokio::select! {
+            biased;
+            () = cx.stopping.cancelled() => return Err(JobError::HandOver),
+            () = claim.cancelled().cancelled() => {
+                cx.executor.stop(handle, Duration::ZERO).await.map_err(outside)?;
+                return Ok(Begun::Over(step_end::StepEnd::NeverBegan));
+            }
+            () = tokio::time::sleep(BUSY) => {}
+        }
+    }
+}
+
+/// Tells the run's readers why the step does not get on; nothing when it does.
+async fn explain(cx: &Context, claim: &Claim, attempt: &Attempt, reason: &str) -> Result<(), JobError> {
+    attempts::explain(claim, &cx.pool, attempt.id, (!reason.is_empty()).then_some(reason)).await?;
+    claim.member().notifier().send(Signal::Run(attempt.run_id));
+    Ok(())
 }
 
 /// Follows the log and waits for the end; asks for it when the run is cancelled.
@@ -114,8 +150,16 @@ async fn watch(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) 
         crash_point!("step: log followed to its end");
         match cx.executor.wait(handle).await.map_err(outside)? {
             End::Reported(report) => Ok(step_end::StepEnd::Reported(report)),
+            End::Failed { reason, exit_code } => Ok(step_end::StepEnd::Failed { reason, exit_code }),
             End::Lost { reason } => Ok(step_end::StepEnd::Lost { reason }),
         }
+    };
+    let tell = async {
+        let mut notices = cx.executor.notices(handle);
+        while let Some(reason) = notices.next().await {
+            explain(cx, claim, attempt, &reason).await?;
+        }
+        std::future::pending::<Result<step_end::StepEnd, JobError>>().await
     };
     let stop = async {
         claim.cancelled().cancelled().await;
@@ -131,26 +175,28 @@ async fn watch(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) 
         () = cx.stopping.cancelled() => Err(JobError::HandOver),
         end = work => end,
         error = stop => error,
+        error = tell => error,
     }
 }
 
 /// Stores the log's bytes from where the last worker stored them.
 async fn pump(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) -> Result<(), JobError> {
-    let mut offset =
+    let mut stored =
         logs::stored_len(&cx.logs, claim.job.id, claim.lease(), attempt.id).await?.ok_or(Error::LeaseLost)?;
     'from_stored: loop {
-        let mut log = cx.executor.follow(handle, offset);
+        let mut log = cx.executor.follow(handle, stored);
         while let Some(chunk) = log.next().await {
             let chunk = chunk.map_err(outside)?;
-            if !logs::append(&cx.logs, claim, attempt.id, offset, &chunk).await? {
+            if !logs::append(&cx.logs, claim, attempt.id, stored, chunk.start, &chunk.bytes).await? {
                 // The lease is lost, or a crash of the database took back what it had not flushed.
-                offset = logs::stored_len(&cx.logs, claim.job.id, claim.lease(), attempt.id)
+                stored = logs::stored_len(&cx.logs, claim.job.id, claim.lease(), attempt.id)
                     .await?
                     .ok_or(Error::LeaseLost)?;
                 continue 'from_stored;
             }
-            offset += chunk.len() as u64;
-            metrics::counter!("buildit_log_bytes_total").increment(chunk.len() as u64);
+            let length = chunk.bytes.len() as u64;
+            stored = chunk.start + length;
+            metrics::counter!("buildit_log_bytes_total").increment(length);
             claim.member().notifier().send(Signal::Log(attempt.id));
             crash_point!("step: log chunk stored");
         }
@@ -159,5 +205,9 @@ async fn pump(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) -
 }
 
 pub(super) fn outside(error: executor::Error) -> JobError {
-    JobError::retry(format!("the executor did not do what it was asked: {error}"))
+    match error {
+        executor::Error::Away { .. } => JobError::Unavailable(error.to_string()),
+        executor::Error::Database(error) => error.into(),
+        error => JobError::retry(format!("the executor did not do what it was asked: {error}")),
+    }
 }

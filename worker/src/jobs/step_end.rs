@@ -18,7 +18,10 @@ use futures::TryStreamExt;
 use tokio_util::io::StreamReader;
 
 use super::{Context, run_step::outside, stored};
-use crate::{crash_point, executor::Handle};
+use crate::{
+    crash_point,
+    executor::{self, Handle},
+};
 
 /// What there is to say about an attempt.
 pub(super) enum StepEnd {
@@ -28,6 +31,13 @@ pub(super) enum StepEnd {
     Lost {
         /// What is known.
         reason: String,
+    },
+    /// It ended by its own doing, and its runner could not say so.
+    Failed {
+        /// What happened and what to do.
+        reason: String,
+        /// Where there is one.
+        exit_code: Option<i32>,
     },
     /// Cancelled before it began.
     NeverBegan,
@@ -50,11 +60,11 @@ pub(super) async fn finish(
     if matches!(end, StepEnd::Lost { .. }) {
         // No new attempt before nothing of the old one is left.
         claim.may_act().await?;
-        cx.executor.confirm_ended(handle).await.map_err(outside)?;
+        cx.executor.confirm_ended(handle).await.map_err(not_ended)?;
     }
     let log_ref = match &end {
         StepEnd::Reported(report) => Some(store_log(cx, attempt, handle, Some(report)).await?),
-        StepEnd::Lost { .. } => Some(store_log(cx, attempt, handle, None).await?),
+        StepEnd::Lost { .. } | StepEnd::Failed { .. } => Some(store_log(cx, attempt, handle, None).await?),
         StepEnd::NeverBegan | StepEnd::Refused { .. } => None,
     };
     crash_point!("step: log stored");
@@ -75,6 +85,14 @@ pub(super) async fn finish(
     Ok(ended)
 }
 
+/// What is left of a lost attempt may take long to end, and that is nobody's failure.
+fn not_ended(error: executor::Error) -> JobError {
+    match error {
+        executor::Error::StillRunning => JobError::Unavailable("the lost attempt may still be running".into()),
+        error => outside(error),
+    }
+}
+
 /// Cleaning must not hold up the next step; what a crash leaves is swept.
 fn clean_later(cx: &Arc<Context>, handle: &Handle) {
     let (cx, handle) = (Arc::clone(cx), handle.clone());
@@ -85,8 +103,8 @@ fn clean_later(cx: &Arc<Context>, handle: &Handle) {
     });
 }
 
-/// The file wins where its length and SHA-256 match the runner's last word; otherwise the object is built from the
-/// stored chunks, with gaps marked.
+/// The whole log wins where its length and SHA-256 match the runner's last word: the file, or what the runner has stored
+/// itself. Otherwise the object is built from the stored chunks, with gaps marked.
 async fn store_log(
     cx: &Context,
     attempt: &Attempt,
@@ -98,11 +116,18 @@ async fn store_log(
     if let Some(report) = report
         && let Ok(checksum) = report.log_sha256.parse()
     {
-        let log = StreamReader::new(cx.executor.follow(handle, 0).map_err(std::io::Error::other));
-        match cx.storage.put_reader(&key, log, report.log_len, checksum).await {
+        let stored_whole = match cx.executor.files(handle) {
+            Some(_) => {
+                let chunks = cx.executor.follow(handle, 0).map_ok(|chunk| chunk.bytes);
+                let log = StreamReader::new(chunks.map_err(std::io::Error::other));
+                cx.storage.put_reader(&key, log, report.log_len, checksum).await
+            }
+            None => cx.storage.holds(&key, report.log_len, checksum).await,
+        };
+        match stored_whole {
             Ok(()) => whole = true,
-            Err(storage::Error::Corrupt { .. }) => {
-                tracing::warn!(attempt = %attempt.id, said = report.log_len, "the log file is not what the runner said");
+            Err(storage::Error::Corrupt { .. } | storage::Error::NotFound(_)) => {
+                tracing::warn!(attempt = %attempt.id, said = report.log_len, "the whole log is not what the runner said");
             }
             Err(error) => return Err(stored("the log")(error)),
         }
@@ -142,15 +167,17 @@ async fn from_chunks(cx: &Context, attempt: &Attempt, report: Option<&Report>) -
 }
 
 async fn store_staged(cx: &Context, attempt: &Attempt, handle: &Handle, report: &Report) -> Result<(), JobError> {
+    // A runner without a folder here has stored them itself.
+    let Some(folder) = cx.executor.files(handle) else { return Ok(()) };
     let staged = stored("what the step staged");
     if let Some(outputs) = &report.outputs {
         let key = keys::outputs(attempt.run_id, attempt.id);
-        cx.storage.put_file(&key, &cx.executor.staged(handle, outputs)).await.map_err(&staged)?;
+        cx.storage.put_file(&key, &folder.join(&outputs.file)).await.map_err(&staged)?;
     }
     for artifact in &report.artifacts {
         if let Some(file) = &artifact.staged {
             let key = keys::artifact(attempt.run_id, attempt.id, &artifact.name);
-            cx.storage.put_file(&key, &cx.executor.staged(handle, file)).await.map_err(&staged)?;
+            cx.storage.put_file(&key, &folder.join(&file.file)).await.map_err(&staged)?;
         }
     }
     Ok(())
@@ -163,6 +190,8 @@ fn decide(end: StepEnd, step: &PlannedStep, log_ref: Option<String>, cancelled: 
         StepEnd::NeverBegan => (Cancelled, None, Some("cancelled before it began".to_owned())),
         StepEnd::Refused { reason } => (Error, None, Some(reason.clone())),
         StepEnd::Lost { .. } if cancelled => stopped(),
+        StepEnd::Failed { .. } if cancelled => stopped(),
+        StepEnd::Failed { reason, exit_code } => (Failure, *exit_code, Some(reason.clone())),
         StepEnd::Lost { reason } => (Lost, None, Some(format!("its runner was lost: {reason}"))),
         StepEnd::Reported(report) => match &report.outcome {
             Outcome::Exited { code: 0 } => (Success, Some(0), None),

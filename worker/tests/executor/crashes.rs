@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use buildit_runner::{AttemptSpec, Outcome};
 use buildit_worker::executor::{End, Executor, Handle, State};
-use futures::TryStreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::conformance::{attempt, log, log_shows, report};
+use crate::conformance::{self, attempt, log, log_shows, report};
 use crate::place::{Place, executor};
 
 const STARTER_ROOT: &str = "BUILDIT_TEST_STARTER_ROOT";
@@ -21,7 +20,7 @@ async fn a_starter_that_waits_to_be_killed() {
     let Some(root) = std::env::var_os(STARTER_ROOT) else { return };
     let spec: AttemptSpec = serde_json::from_reader(std::io::stdin()).unwrap();
     let executor = executor(root.as_ref());
-    let handle = executor.start(&spec).await.unwrap();
+    let handle = executor.start(&spec.clone().into()).await.unwrap();
     executor.wait(&handle).await.unwrap();
 }
 
@@ -56,7 +55,7 @@ async fn a_step_outlives_its_killed_starter_and_is_adopted() {
     starter.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
 
     assert_eq!(executor.state(&handle).await.unwrap(), State::Running);
-    assert_eq!(executor.start(&spec).await.unwrap(), handle);
+    assert_eq!(executor.start(&spec.clone().into()).await.unwrap(), handle);
     fs::write(&go, "").unwrap();
     assert!(report(&executor, &handle).await.outcome.is_success());
     assert!(log(&executor, &handle).await.ends_with("\nend\n"));
@@ -71,15 +70,15 @@ async fn a_killed_runner_is_noticed_at_once_and_nothing_of_it_survives() {
     let leave =
         format!("sleep 600 & echo $! >>{0}; setsid env -i sleep 600 & echo $! >>{0}; echo up; wait", pids.display());
     let spec = attempt(&[&leave]);
-    let handle = executor.start(&spec).await.unwrap();
+    let handle = executor.start(&spec.clone().into()).await.unwrap();
     log_shows(&executor, &handle, "\nup").await;
     assert!(matches!(executor.confirm_ended(&handle).await, Err(buildit_worker::executor::Error::StillRunning)));
 
     let waiting = {
         let (executor, handle) = (place.executor(), handle.clone());
         tokio::spawn(async move {
-            let followed: Vec<_> = executor.follow(&handle, 0).try_collect().await.unwrap();
-            (executor.wait(&handle).await.unwrap(), followed.concat())
+            let followed = conformance::log_from(&executor, &handle, 0).await;
+            (executor.wait(&handle).await.unwrap(), followed)
         })
     };
     tokio::task::yield_now().await;
@@ -96,7 +95,7 @@ async fn a_killed_runner_is_noticed_at_once_and_nothing_of_it_survives() {
         assert!(state.is_empty() || state.contains(") Z "), "{state}");
     }
     // Lost stays lost.
-    executor.start(&spec).await.unwrap();
+    executor.start(&spec.clone().into()).await.unwrap();
     assert!(matches!(executor.state(&handle).await.unwrap(), State::Lost { .. }));
     executor.clean(&handle).await.unwrap();
     assert_eq!(executor.state(&handle).await.unwrap(), State::Absent { begun: true });
@@ -106,7 +105,7 @@ async fn a_killed_runner_is_noticed_at_once_and_nothing_of_it_survives() {
 async fn a_stopped_runner_is_not_a_lost_one() {
     let place = Place::new();
     let executor = place.executor();
-    let handle = executor.start(&attempt(&["echo up; sleep 600"])).await.unwrap();
+    let handle = executor.start(&attempt(&["echo up; sleep 600"]).into()).await.unwrap();
     log_shows(&executor, &handle, "\nup").await;
     let runner = place.runner_pid(&handle);
     kill_process(runner, Signal::STOP).unwrap();
@@ -137,7 +136,7 @@ async fn what_a_starter_left_half_done_is_done_again() {
             fs::write(folder.log(), "").unwrap();
         }
         assert_eq!(executor.state(&handle).await.unwrap(), State::Absent { begun: false }, "{left}");
-        executor.start(&spec).await.unwrap();
+        executor.start(&spec.clone().into()).await.unwrap();
         assert!(report(&executor, &handle).await.outcome.is_success(), "{left}");
         assert_eq!(log(&executor, &handle).await, "$ echo once\nonce\n");
     }
@@ -147,7 +146,7 @@ async fn what_a_starter_left_half_done_is_done_again() {
 async fn a_restart_of_the_machine_is_told_apart() {
     let place = Place::new();
     let executor = place.executor();
-    let handle = executor.start(&attempt(&["true"])).await.unwrap();
+    let handle = executor.start(&attempt(&["true"]).into()).await.unwrap();
     report(&executor, &handle).await;
     let folder = place.attempt(&handle);
     // As a power cut may leave them.
@@ -163,12 +162,12 @@ async fn a_stale_start_after_the_end_runs_nothing() {
     let executor = place.executor();
     let runs = place.shared("runs");
     let spec = attempt(&[&format!("echo run >>{}", runs.display())]);
-    let handle = executor.start(&spec).await.unwrap();
+    let handle = executor.start(&spec.clone().into()).await.unwrap();
     report(&executor, &handle).await;
     executor.clean(&handle).await.unwrap();
     // A stale worker that had looked before: its runner finds the marker.
     fs::create_dir(place.attempt(&handle).path()).unwrap();
-    executor.start(&spec).await.unwrap();
+    executor.start(&spec.clone().into()).await.unwrap();
     assert!(matches!(executor.wait(&handle).await.unwrap(), End::Lost { .. }));
     assert_eq!(fs::read_to_string(runs).unwrap(), "run\n");
 }
@@ -186,7 +185,7 @@ async fn whatever_races_no_commands_run_twice() {
             let (executor, spec, handle) = (place.executor(), spec.clone(), handle.clone());
             tasks.spawn(async move {
                 match side % 4 {
-                    0 | 1 => drop(executor.start(&spec).await.unwrap()),
+                    0 | 1 => drop(executor.start(&spec.clone().into()).await.unwrap()),
                     2 if round % 3 == 0 => executor.stop(&handle, Duration::ZERO).await.unwrap(),
                     2 => drop(executor.state(&handle).await.unwrap()),
                     // Refused while it runs.
@@ -196,7 +195,7 @@ async fn whatever_races_no_commands_run_twice() {
         }
         tasks.join_all().await;
         let executor = place.executor();
-        executor.start(&spec).await.unwrap();
+        executor.start(&spec.clone().into()).await.unwrap();
         executor.wait(&handle).await.unwrap();
         let ran = fs::read_to_string(runs).unwrap_or_default();
         assert!(ran.is_empty() || ran == "run\n", "{ran}");
@@ -207,7 +206,7 @@ async fn whatever_races_no_commands_run_twice() {
 async fn no_runner_is_left_as_a_zombie() {
     let place = Place::new();
     let executor = place.executor();
-    let handle = executor.start(&attempt(&["true"])).await.unwrap();
+    let handle = executor.start(&attempt(&["true"]).into()).await.unwrap();
     let pid: Pid = loop {
         let lock = fs::read_to_string(place.attempt(&handle).lock()).unwrap();
         if lock.ends_with('\n') {

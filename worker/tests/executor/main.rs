@@ -24,7 +24,7 @@ async fn the_fake_executor_conforms() {
 #[tokio::test]
 async fn the_fake_executors_attempts_can_be_held_and_lost() {
     let fake = FakeExecutor::default();
-    let handle = fake.start(&conformance::attempt(&["hold here", "lose", "echo no"])).await.unwrap();
+    let handle = fake.start(&conformance::attempt(&["hold here", "lose", "echo no"]).into()).await.unwrap();
     conformance::log_shows(&fake, &handle, "$ hold here\n").await;
     assert_eq!(fake.state(&handle).await.unwrap(), State::Running);
     fake.release("here");

@@ -43,6 +43,7 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
     ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}", PROMISE, Unknown),
     ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/parts", PART, Unknown),
     ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/complete", COMPLETE, Unknown),
+    ("post", "/api/v1/attempts/{attempt}/report", "{}", Unknown),
     ("get", "/api/v1/runs", "", Own),
     ("get", "/api/v1/runs/{run}", "", NotFound),
     ("post", "/api/v1/runs/{run}/cancel", "", NotFound),

@@ -8,5 +8,6 @@ mod fleet;
 mod keys;
 mod logs;
 mod projects;
+mod reports;
 mod runs;
 mod uploads;

@@ -52,17 +52,17 @@ async fn a_stale_worker_changes_nothing() {
     let new = runs.claim_step(&fresh, "test").await;
     assert!(matches!(attempts::mark_started(&old, &runs.pool, attempt).await, Err(Error::LeaseLost)));
     attempts::mark_started(&new, &runs.pool, attempt).await.unwrap();
-    assert!(logs::append(&runs.pool, &new, attempt, 0, b"one ").await.unwrap());
-    assert!(!logs::append(&runs.pool, &old, attempt, 4, b"bad ").await.unwrap());
+    assert!(logs::append(&runs.pool, &new, attempt, 0, 0, b"one ").await.unwrap());
+    assert!(!logs::append(&runs.pool, &old, attempt, 4, 4, b"bad ").await.unwrap());
     assert_eq!(logs::stored_len(&runs.pool, old.job.id, old.lease(), attempt).await.unwrap(), None);
-    attempts::explain(&old, &runs.pool, attempt, "bad").await.unwrap();
+    attempts::explain(&old, &runs.pool, attempt, Some("bad")).await.unwrap();
     assert!(matches!(runs.end_step(&old, AttemptStatus::Failure).await, Err(Error::LeaseLost)));
     assert!(matches!(runs.bury(&old, "bad").await, Err(Error::LeaseLost)));
     assert!(matches!(old.snooze(Duration::ZERO).await, Err(Error::LeaseLost)));
     assert_eq!(runs.steps(run).await, ["test running"]);
     let read = attempts::read(&runs.pool, attempt).await.unwrap().unwrap();
     assert_eq!((read.log_len, read.status), (4, AttemptStatus::Running));
-    assert!(logs::append(&runs.pool, &new, attempt, 4, b"two").await.unwrap());
+    assert!(logs::append(&runs.pool, &new, attempt, 4, 4, b"two").await.unwrap());
     runs.end_step(&new, AttemptStatus::Success).await.unwrap();
     assert_eq!(runs.steps(run).await, ["test success"]);
     let log: Vec<u8> =
@@ -135,7 +135,7 @@ async fn deaths_with_progress_in_between_do_not_add_up() {
             0 => {}
             1 => attempts::mark_started(&claim, &runs.pool, attempt).await.unwrap(),
             _ => {
-                assert!(logs::append(&runs.pool, &claim, attempt, len, b"line\n").await.unwrap());
+                assert!(logs::append(&runs.pool, &claim, attempt, len, len, b"line\n").await.unwrap());
                 len += 5;
             }
         }

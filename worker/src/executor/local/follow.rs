@@ -10,7 +10,7 @@ use tokio_util::bytes::Bytes;
 
 use super::changes::{Changes, Interest, Watcher};
 use super::{Error, Handle, LocalExecutor, LogStream, State, Tried, if_there};
-use crate::executor::MAX_CHUNK;
+use crate::executor::{LogChunk, MAX_CHUNK};
 
 struct Follower {
     executor: LocalExecutor,
@@ -39,12 +39,13 @@ pub(super) fn follow(executor: LocalExecutor, handle: Handle, from: u64) -> LogS
 }
 
 impl Follower {
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+    async fn next(&mut self) -> Result<Option<LogChunk>, Error> {
         loop {
             let chunk = self.read().await?;
             if !chunk.is_empty() {
+                let start = self.at;
                 self.at += chunk.len() as u64;
-                return Ok(Some(chunk));
+                return Ok(Some(LogChunk { start, bytes: chunk }));
             }
             if self.complete {
                 return Ok(None);

@@ -21,12 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildit_runner::layout::{AttemptFolder, is_attempt_id};
-use buildit_runner::{AttemptSpec, Layout, Staged, StepUser};
+use buildit_runner::{Layout, StepUser};
 use futures::future::BoxFuture;
 
 use changes::Watcher;
 
-use super::{End, Error, Executor, Handle, LogStream, State, Swept};
+use super::{End, Error, Executor, Handle, Launch, LogStream, State, Swept};
 
 /// The user and group "nobody" of most systems.
 const NOBODY: StepUser = StepUser { uid: 65534, gid: 65534 };
@@ -87,8 +87,8 @@ impl LocalExecutor {
 }
 
 impl Executor for LocalExecutor {
-    fn start<'a>(&'a self, spec: &'a AttemptSpec) -> BoxFuture<'a, Result<Handle, Error>> {
-        let spec = spec.clone();
+    fn start<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Handle, Error>> {
+        let spec = launch.spec.clone();
         Box::pin(self.blocking(move |executor| executor.start_now(spec)))
     }
 
@@ -128,8 +128,8 @@ impl Executor for LocalExecutor {
         Box::pin(self.sweep_all(keep, older_than))
     }
 
-    fn staged(&self, handle: &Handle, staged: &Staged) -> PathBuf {
-        self.layout.attempt(handle.attempt_id()).path().join(&staged.file)
+    fn files(&self, handle: &Handle) -> Option<PathBuf> {
+        Some(self.layout.attempt(handle.attempt_id()).path().to_owned())
     }
 }
 
