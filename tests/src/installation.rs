@@ -31,7 +31,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{api::client, database::Database, s3};
+use crate::{api::client, cluster::Cluster, database::Database, s3};
 
 /// Longest wait for anything that is to happen.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -53,6 +53,8 @@ pub struct Installation {
     pub shared: PathBuf,
     database_url: String,
     s3: Option<S3Settings>,
+    /// Where its workers make pods, if they do.
+    cluster: Option<Cluster>,
     server: Option<Postgres>,
     client: reqwest::Client,
     shutdown: CancellationToken,
@@ -97,6 +99,18 @@ impl Installation {
         Self::on(database.url, None, Some(settings)).await
     }
 
+    /// One whose objects are in a bucket and whose steps are pods of a namespace of its own.
+    pub async fn on_cluster() -> Self {
+        let database = Database::new().await;
+        let cluster = Cluster::new().await;
+        Self::at(&cluster.host(), database.url, None, Some(s3::settings()), Some(cluster)).await
+    }
+
+    /// The cluster that its steps run on.
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().expect("an installation on a cluster")
+    }
+
     /// One with a server of its own, which can be stopped.
     pub async fn with_own_server() -> Self {
         let server = Postgres::throwaway(&|line| eprintln!("{line}")).await.expect("a PostgreSQL server");
@@ -107,6 +121,16 @@ impl Installation {
     }
 
     async fn on(database_url: String, server: Option<Postgres>, s3: Option<S3Settings>) -> Self {
+        Self::at("127.0.0.1", database_url, server, s3, None).await
+    }
+
+    async fn at(
+        host: &str,
+        database_url: String,
+        server: Option<Postgres>,
+        s3: Option<S3Settings>,
+        cluster: Option<Cluster>,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("buildit-test-").tempdir().expect("a folder");
         // Steps run as another user where the tests are root.
         open_to_all(folder.path(), 0o755);
@@ -116,7 +140,7 @@ impl Installation {
         }
         open_to_all(&shared, 0o777);
         let pool = db::connect(&database_url, Use::Api, 10).await.expect("a pool");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind((host, 0)).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let signer = Signer::new(url.parse().expect("an address"), SIGNING_KEY.as_bytes());
         let storage = match &s3 {
@@ -143,6 +167,7 @@ impl Installation {
             shared,
             database_url,
             s3,
+            cluster,
             folder,
             server,
             client: client(),
@@ -202,6 +227,7 @@ impl Installation {
             .env("BUILDIT_REPOSITORY_ROOTS", json!([self.folder.path().join("repositories")]).to_string())
             .env("BUILDIT_LOG", "info")
             .envs(self.s3.iter().flat_map(s3::variables))
+            .envs(self.cluster.iter().flat_map(|cluster| cluster.variables(&self.url)))
             .envs(variables.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())

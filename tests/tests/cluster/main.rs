@@ -3,4 +3,5 @@
 // A test's helpers fail like the test itself; clippy's own exception covers only the functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod kubernetes;
 mod storage;

@@ -1,0 +1,64 @@
+//! Workers that die while their pods run.
+
+use std::time::Duration;
+
+use buildit_tests::{eventually, installation::Installation};
+
+use super::{id, step};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_workers_pod_goes_on_and_is_adopted_with_its_log_whole() {
+    let installation = Installation::on_cluster().await;
+    let first = installation.worker();
+    let file = "
+pipeline:
+  steps:
+    - name: count
+      image: buildit.test/busybox:1
+      commands: ['i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.05; done']
+    - { name: after, image: buildit.test/busybox:1, commands: [echo done] }
+";
+    let project = installation.project("web", &[(".platform.yaml", file)]).await;
+    let run = installation.trigger(&project).await;
+    let stored = async || {
+        let query = "select coalesce(max(log_len), 0) from step_attempts";
+        sqlx::query_scalar::<_, i64>(query).fetch_one(&installation.pool).await.unwrap()
+    };
+    eventually("its log is followed", Duration::from_secs(60), async || stored().await > 100).await;
+    let second = installation.worker();
+    first.kill();
+    let before = stored().await;
+    eventually("the log goes on", Duration::from_secs(60), async || stored().await > before).await;
+    let run = installation.ended(&run).await;
+    assert_eq!(run["status"], "success", "{run:#}; {}", second.said());
+    assert_eq!(step(&run, "count")["attempts"].as_array().unwrap().len(), 1);
+    let log = installation.log(id(&run), "count").await;
+    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("line ")).collect();
+    let expected: Vec<String> = (1..=200).map(|number| format!("line {number}")).collect();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_a_worker_dies_each_command_runs_once() {
+    for place in ["step: claimed", "step: marked started", "step: started", "step: log stored", "step: end committed"] {
+        let installation = Installation::on_cluster().await;
+        let dies = installation.worker_that_dies_at(place);
+        let file = "
+pipeline:
+  steps:
+    - { name: one, image: buildit.test/busybox:1, commands: [echo once > once.txt, sleep 1], outputs: [once.txt] }
+    - { name: two, image: buildit.test/busybox:1, commands: [cat once.txt] }
+";
+        let project = installation.project("web", &[(".platform.yaml", file)]).await;
+        let run = installation.trigger(&project).await;
+        dies.killed().await;
+        let _next = installation.worker();
+        let run = installation.ended(&run).await;
+        assert_eq!(run["status"], "success", "{place}: {run:#}");
+        for name in ["one", "two"] {
+            assert_eq!(step(&run, name)["attempts"].as_array().unwrap().len(), 1, "{place}: {run:#}");
+        }
+        assert!(installation.log(id(&run), "two").await.contains("\nonce\n"), "{place}");
+        installation.cluster().is_empty().await;
+    }
+}
