@@ -188,6 +188,8 @@ node_ctr() { ctr --address "$containerd_socket" --namespace k8s.io "$@"; }
 write_containerd_config() {
     mkdir -p "$state/hosts/_default"
     cat >"$state/hosts/_default/hosts.toml" <<END
+# Also where containerd would ask after a 404, so that an unknown image is one.
+server = "http://$registry_address"
 [host."http://$registry_address"]
   capabilities = ["pull", "resolve"]
 END

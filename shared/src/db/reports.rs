@@ -10,6 +10,8 @@ use crate::ids::AttemptId;
 pub struct Known {
     /// Somebody began it, or saw to it that nobody does.
     pub begun: bool,
+    /// A runner is the one who began it.
+    pub running: bool,
     /// The runner's last word.
     pub report: Option<Value>,
 }
@@ -18,7 +20,8 @@ pub struct Known {
 pub async fn of_attempt(pool: &PgPool, attempt: AttemptId) -> Result<Known, sqlx::Error> {
     let known = sqlx::query_as!(
         Known,
-        r#"select begun_by is not null as "begun!", report from step_attempts where id = $1"#,
+        r#"select begun_by is not null as "begun!", coalesce(begun_by <> 'stopped', false) as "running!", report
+           from step_attempts where id = $1"#,
         attempt.uuid()
     )
     .fetch_optional(pool)

@@ -25,6 +25,8 @@ use crate::{
 
 /// Between TERM and KILL when a run is cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// How long the log of an attempt that ended without a report may take to end.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 /// Between two tries to start an attempt that there is no room for.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -146,13 +148,13 @@ async fn explain(cx: &Context, claim: &Claim, attempt: &Attempt, reason: &str) -
 /// Follows the log and waits for the end; asks for it when the run is cancelled.
 async fn watch(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) -> Result<step_end::StepEnd, JobError> {
     let work = async {
-        pump(cx, claim, attempt, handle).await?;
+        let end = log_and_end(cx, claim, attempt, handle).await?;
         crash_point!("step: log followed to its end");
-        match cx.executor.wait(handle).await.map_err(outside)? {
-            End::Reported(report) => Ok(step_end::StepEnd::Reported(report)),
-            End::Failed { reason, exit_code } => Ok(step_end::StepEnd::Failed { reason, exit_code }),
-            End::Lost { reason } => Ok(step_end::StepEnd::Lost { reason }),
-        }
+        Ok(match end {
+            End::Reported(report) => step_end::StepEnd::Reported(report),
+            End::Failed { reason, exit_code } => step_end::StepEnd::Failed { reason, exit_code },
+            End::Lost { reason } => step_end::StepEnd::Lost { reason },
+        })
     };
     let tell = async {
         let mut notices = cx.executor.notices(handle);
@@ -177,6 +179,30 @@ async fn watch(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) 
         error = stop => error,
         error = tell => error,
     }
+}
+
+/// Stores the log and waits for the end. What never began may end without its log doing so.
+async fn log_and_end(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) -> Result<End, JobError> {
+    let mut log = std::pin::pin!(pump(cx, claim, attempt, handle));
+    let mut end = cx.executor.wait(handle);
+    let mut logged = false;
+    let end = loop {
+        tokio::select! {
+            done = &mut log, if !logged => {
+                done?;
+                logged = true;
+            }
+            end = &mut end => break end.map_err(outside)?,
+        }
+    };
+    match (logged, &end) {
+        (true, _) => {}
+        (false, End::Reported(_)) => log.await?,
+        (false, End::Failed { .. } | End::Lost { .. }) => {
+            tokio::time::timeout(LAST_BYTES, log).await.unwrap_or(Ok(()))?;
+        }
+    }
+    Ok(end)
 }
 
 /// Stores the log's bytes from where the last worker stored them.

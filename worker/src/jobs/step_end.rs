@@ -198,7 +198,7 @@ fn decide(end: StepEnd, step: &PlannedStep, log_ref: Option<String>, cancelled: 
             Outcome::Stopped if cancelled => stopped(),
             Outcome::Stopped => (Lost, None, Some("its runner was told to stop from outside BuildIt".to_owned())),
             Outcome::Exited { code } => (Failure, Some(*code), Some(exited(*code, report, step))),
-            Outcome::Signalled { signal } => (Failure, Some(128 + signal), Some(signalled(*signal))),
+            Outcome::Signalled { signal } => (Failure, Some(128 + signal), Some(signalled(*signal, report.oom_killed))),
             Outcome::TimedOut => (
                 Failure,
                 None,
@@ -240,14 +240,18 @@ fn exited(code: i32, report: &Report, step: &PlannedStep) -> String {
         line.chars().take(120).collect::<String>()
     });
     match (code, command) {
+        (137, Some(command)) if report.oom_killed => {
+            format!("`{command}` was killed since memory ran out; raise `resources: memory` if it needs more")
+        }
         (127, Some(command)) => format!("`{command}` was not found (exit code 127); is it installed in the image?"),
         (_, Some(command)) => format!("`{command}` ended with exit code {code}"),
         (_, None) => format!("ended with exit code {code}"),
     }
 }
 
-fn signalled(signal: i32) -> String {
+fn signalled(signal: i32, oom_killed: bool) -> String {
     match signal {
+        9 if oom_killed => "killed since memory ran out; raise `resources: memory` if it needs more".to_owned(),
         9 => "killed by signal 9 (KILL); most often that means that memory ran out".to_owned(),
         signal => format!("killed by signal {signal}"),
     }

@@ -76,6 +76,11 @@ pipeline:
     assert!(spec.init_containers.is_none_or(|containers| containers.is_empty()));
     assert_eq!(spec.containers[0].security_context.as_ref().unwrap().allow_privilege_escalation, Some(false));
 
+    buildit_tests::eventually("its log is followed", std::time::Duration::from_secs(60), async || {
+        let query = "select coalesce(max(log_len), 0) from step_attempts";
+        sqlx::query_scalar::<_, i64>(query).fetch_one(&installation.pool).await.unwrap() > 40
+    })
+    .await;
     let (status, _) = installation.post(&format!("/api/v1/runs/{run}/cancel"), serde_json::json!({})).await;
     assert_eq!(status, 202);
     let run = installation.ended(&run).await;

@@ -72,6 +72,7 @@ struct Inner {
 /// What the database knows of an attempt.
 struct Known {
     begun: bool,
+    running: bool,
     report: Option<Box<Report>>,
 }
 
@@ -120,7 +121,7 @@ impl Inner {
     async fn known(&self, handle: &Handle) -> Result<Known, Error> {
         let known = reports::of_attempt(&self.pool, attempt_id(handle)?).await?;
         let report = known.report.and_then(|report| serde_json::from_value(report).ok());
-        Ok(Known { begun: known.begun, report })
+        Ok(Known { begun: known.begun, running: known.running, report })
     }
 
     async fn report(&self, handle: &Handle) -> Result<Option<Box<Report>>, Error> {
@@ -211,11 +212,12 @@ impl Inner {
             && let Some(pod) = self.pod(handle.attempt_id()).await?
         {
             let look = status::look(&pod);
-            if look.end.is_none() && (look.started || !self.forbid(handle).await? && known.begun) {
+            // The kubelet tells of a start a second late, the runner at once.
+            let runs = known.running || !self.forbid(handle).await? && self.known(handle).await?.running;
+            if look.end.is_none() && runs {
                 return Err(Error::StillRunning);
             }
         }
-        self.forbid(handle).await?;
         self.delete(handle, Duration::ZERO).await
     }
 }

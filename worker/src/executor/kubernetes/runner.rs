@@ -1,7 +1,7 @@
 //! How the runner gets into pods: as ConfigMaps, made once for each version of it.
 //!
-//! A ConfigMap holds at most a mebibyte, so the runner is compressed and cut; `buildit-start`, small enough to be one
-//! whole, puts it together. Compared with an init container this saves each pod a second and a container.
+//! A ConfigMap holds at most a mebibyte, so the runner is cut; `buildit-start`, small enough to be one whole, puts it
+//! together. Compared with an init container this saves each pod a second and a container.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -38,13 +38,9 @@ impl Parts {
         if start.len() > PART {
             return Err(io::Error::other(format!("buildit-start has {} bytes; is it the static one?", start.len())));
         }
-        let mut encoder = zstd::Encoder::new(Vec::new(), 12)?;
-        encoder.include_checksum(true)?;
-        io::copy(&mut runner.as_slice(), &mut encoder)?;
-        let packed = encoder.finish()?;
-        let hash = Sha256::new().chain_update(&start).chain_update(&packed).finalize();
+        let hash = Sha256::new().chain_update(&start).chain_update(&runner).finalize();
         let version = hex::encode(&hash[..6]);
-        let parts = packed.chunks(PART).enumerate().map(|(number, part)| (format!("part-{number}"), part.to_vec()));
+        let parts = runner.chunks(PART).enumerate().map(|(number, part)| (format!("part-{number}"), part.to_vec()));
         let files = std::iter::once((START.to_owned(), start)).chain(parts);
         let maps = files.map(|(name, bytes)| map(&version, &name, bytes)).collect();
         Ok(Self { maps })
