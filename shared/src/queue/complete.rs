@@ -23,16 +23,39 @@ impl Claim {
     /// [`Error::LeaseLost`]: nothing of `tx` was written.
     pub async fn complete(&self, mut tx: Transaction<'_, Postgres>, follow_up: &[NewJob]) -> Result<Ended, Error> {
         let next = self.plan_next(follow_up);
-        let rows = self.end(&mut *tx, follow_up, next.as_ref()).await?;
-        tx.commit().await?;
-        Ok(self.ended(rows, follow_up, next))
+        let committed = async {
+            let rows = self.end(&mut *tx, follow_up, next.as_ref()).await?;
+            tx.commit().await?;
+            Ok(rows)
+        };
+        let rows = committed.await;
+        self.ended_or_kept(rows, follow_up, next)
     }
 
     /// As [`Claim::complete`], for a job that changes nothing else: the statement is its own transaction.
     pub async fn complete_alone(&self, follow_up: &[NewJob]) -> Result<Ended, Error> {
         let next = self.plan_next(follow_up);
-        let rows = self.end(&self.member.pool, follow_up, next.as_ref()).await?;
-        Ok(self.ended(rows, follow_up, next))
+        let rows = self.end(&self.member.pool, follow_up, next.as_ref()).await;
+        self.ended_or_kept(rows, follow_up, next)
+    }
+
+    /// Where the job did not end, as far as is known, the slot that the next one would have had stays its own: whoever
+    /// settles it still works on it.
+    fn ended_or_kept(
+        &self,
+        rows: Result<Vec<Outcome>, Error>,
+        follow_up: &[NewJob],
+        next: Option<Next>,
+    ) -> Result<Ended, Error> {
+        match rows {
+            Ok(rows) => Ok(self.ended(rows, follow_up, next)),
+            Err(error) => {
+                if let Some(next) = next.filter(|next| next.slot.queue() == self.job.queue) {
+                    self.slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(next.slot);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// A slot for the next job: this claim's own where the queue is the same, else one that is free.

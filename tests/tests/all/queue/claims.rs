@@ -250,3 +250,24 @@ async fn two_workers_drain_two_thousand_jobs_each_exactly_once() {
     assert_eq!(queue.count("select count(*) from jobs").await, 0);
     assert_eq!(queue.count("select count(*) from job_history where ended_as = 'succeeded'").await, JOBS as i64);
 }
+
+#[tokio::test]
+async fn a_job_whose_end_the_database_refused_keeps_its_slot() {
+    let (queue, worker, job) = one_left().await;
+    let claim = worker.claim_one("left").await;
+    for follow_up in [vec![], vec![NewJob::new(&Left {})], vec![NewJob::new(&Right {})]] {
+        let mut broken = queue.pool.begin().await.unwrap();
+        sqlx::query("select 1 / 0").execute(&mut *broken).await.unwrap_err();
+        let refused = claim.complete(broken, &follow_up).await;
+        assert!(matches!(refused, Err(Error::Database(_))), "{refused:?}");
+        assert!(worker.member.slots().take("left").is_none(), "it still works on the job");
+        assert!(worker.member.slots().take("right").is_some());
+    }
+    assert_eq!(state(&queue, job).await, "running");
+    // Settled in the end, the slot goes to the next job as ever.
+    let next = queue.left().await;
+    let ended = claim.complete_alone(&[]).await.unwrap();
+    assert_eq!(ended.into_next().map(|claim| claim.job.id), Some(next));
+    drop(claim);
+    assert!(worker.member.slots().take("left").is_some());
+}
