@@ -36,6 +36,26 @@ impl Database {
         let pool = db::connect(&url, Use::Api, 10).await.expect("a pool");
         Self { url, pool }
     }
+
+    /// How many statements wait for a lock: in this database, since other tests have theirs on the same server.
+    pub async fn waiting(&self) -> i64 {
+        self.backends("wait_event_type = 'Lock'").await
+    }
+
+    /// How many wait for an advisory lock.
+    pub async fn waiting_for_advisory(&self) -> i64 {
+        self.backends("wait_event = 'advisory'").await
+    }
+
+    /// How many statements are being carried out, apart from the one that asks.
+    pub async fn at_work(&self) -> i64 {
+        self.backends("state = 'active' and backend_type = 'client backend' and pid <> pg_backend_pid()").await
+    }
+
+    async fn backends(&self, condition: &'static str) -> i64 {
+        let query = format!("select count(*) from pg_stat_activity where datname = current_database() and {condition}");
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.pool).await.expect("a number")
+    }
 }
 
 /// Starts the server on a thread of its own, because each test has a runtime of its own.

@@ -59,19 +59,13 @@ async fn a_claim_in_flight_is_not_taken_for_lost_and_an_aborted_one_is() {
         let claiming = tokio::spawn(async move {
             Claim::take(&member, member.slots().take_all()).await.unwrap().pop().expect("the job")
         });
-        eventually("the claim waits", Duration::from_secs(10), async || {
-            queue.count("select count(*) from pg_locks where not granted").await > 0
-        })
-        .await;
+        eventually("the claim waits", Duration::from_secs(10), async || queue.database.waiting().await > 0).await;
         if aborted {
             claiming.abort();
             assert!(claiming.await.unwrap_err().is_cancelled());
             shut.commit().await.unwrap();
             // The server may or may not have finished what nobody waits for any more.
-            eventually("nothing waits", Duration::from_secs(10), async || {
-                queue.count("select count(*) from pg_locks where not granted").await == 0
-            })
-            .await;
+            eventually("nothing goes on", Duration::from_secs(10), async || queue.database.at_work().await == 0).await;
             eventually("readied", Duration::from_secs(10), async || {
                 worker.beat().await;
                 state(&queue, job).await == "ready"

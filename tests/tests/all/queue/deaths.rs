@@ -191,10 +191,8 @@ async fn a_cancel_and_the_burial_of_poison_do_not_block_each_other() {
             tx.commit().await
         })
     };
-    eventually("the burial waits for the run", Duration::from_secs(10), async || {
-        runs.count("select count(*) from pg_locks where not granted").await > 0
-    })
-    .await;
+    eventually("the burial waits for the run", Duration::from_secs(10), async || runs.database.waiting().await > 0)
+        .await;
     sqlx::query("update jobs set cancel_requested = true where run_id = $1")
         .bind(run)
         .execute(&mut *cancel)

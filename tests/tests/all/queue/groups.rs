@@ -114,10 +114,7 @@ async fn the_end_of_a_run_and_the_cancel_of_the_one_that_waits_do_not_block_each
     let publish = runs.end_step(&claim, AttemptStatus::Success).await.unwrap().unwrap();
     drop(claim);
     let waiting = async |n| {
-        eventually("it waits", Duration::from_secs(10), async || {
-            runs.count("select count(*) from pg_locks where locktype = 'advisory' and not granted").await == n
-        })
-        .await;
+        eventually("it waits", Duration::from_secs(10), async || runs.database.waiting_for_advisory().await == n).await;
     };
     // The gate holds the group, so that both have begun when either goes on.
     let mut gate = runs.pool.begin().await.unwrap();
@@ -176,12 +173,6 @@ async fn a_run_whose_jobs_die_lets_the_next_of_its_group_go() {
     assert_eq!(runs.jobs(second).await, ["RunStep test"]);
 }
 
-/// Statements that wait for a lock.
-async fn waiting(runs: &Runs) -> i64 {
-    runs.count("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
-        .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_that_meets_the_planning_of_its_run_and_the_end_of_another_goes_through() {
     let runs = Runs::new().await;
@@ -207,11 +198,12 @@ async fn a_cancel_that_meets_the_planning_of_its_run_and_the_end_of_another_goes
         runs.cancel(run)
     });
     let others = async {
-        eventually("the cancel waits for the row", LIMIT, async || waiting(&runs).await == 1).await;
+        eventually("the cancel waits for the row", LIMIT, async || runs.database.waiting().await == 1).await;
         planning.commit().await.unwrap();
-        let with_row = "select count(*) from pg_stat_activity where datname = current_database()
-                        and wait_event = 'advisory'";
-        eventually("it has the row and waits for the group", LIMIT, async || runs.count(with_row).await == 1).await;
+        eventually("it has the row and waits for the group", LIMIT, async || {
+            runs.database.waiting_for_advisory().await == 1
+        })
+        .await;
         // The longer waiting one is given up.
         sqlx::query("select from pipeline_runs where id = $1 for update")
             .bind(run)
