@@ -1,13 +1,13 @@
 //! One attempt, from the lock to the report.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::layout::{AttemptFolder, Layout, boot_id};
 use crate::log::Log;
@@ -22,10 +22,13 @@ use crate::{commands, descendants};
 
 pub use commands::{BECOME_SHELL, RUN_PLAIN, become_shell, run_plain};
 
+/// For how long a lock may be held by those who only look whether it is.
+const PROBES_TAKE: Duration = Duration::from_millis(50);
+
 /// Why a runner left without a report.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
-    /// Another runner, or a starter, holds the attempt's lock.
+    /// Another runner holds the attempt's lock.
     #[error("another process holds the attempt's lock")]
     Locked,
     /// The attempt was begun before, and no attempt runs twice.
@@ -49,22 +52,23 @@ fn folder_error(what: &'static str) -> impl Fn(io::Error) -> AttemptError {
 }
 
 /// Carries out an attempt as the calling process, which should do nothing else: session, signal
-/// handlers, umask and standard input are changed for good. Standard input may be the lock file,
-/// locked already.
+/// handlers, umask, standard input and error are changed for good. Standard input is the
+/// [`AttemptSpec`]; standard error closes once the attempt has begun, which is what a starter waits for.
 pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
     let started_at_ms = now_ms();
     settle();
     let folder = layout.attempt(attempt_id);
+    let spec = read_spec(attempt_id)?;
     let mut lock = take_lock(&folder)?;
     descendants::adopt_orphans().map_err(|error| folder_error("children cannot be adopted")(error.into()))?;
     let mut watch = Watch::new(&folder).map_err(folder_error("cannot watch for a stop"))?;
-    let spec = read_spec(&folder, attempt_id)?;
     writeln!(lock, "{}\n{}", std::process::id(), boot_id().unwrap_or_default())
         .map_err(folder_error("the lock cannot be written"))?;
     if !layout.begin(attempt_id, spec.durable).map_err(folder_error("the marker cannot be made"))? {
         return Err(AttemptError::BegunBefore);
     }
-    fs::remove_file(folder.spec()).map_err(folder_error("the spec cannot be removed"))?;
+    let errors = append_to(&folder.runner_errors()).map_err(folder_error("the file for errors cannot be opened"))?;
+    rustix::stdio::dup2_stderr(errors).map_err(|cause| folder_error("standard error cannot be left")(cause.into()))?;
     let mut files = |workspace: &Path, watch: &mut Watch| unpack_files(&spec, workspace, watch);
     let log = open_log(&folder).map_err(folder_error("the log cannot be opened"))?;
     let place = Place { folder: &folder, log, printer: None, fill: &mut files };
@@ -100,7 +104,11 @@ pub(crate) struct Place<'a> {
 
 /// The file for the log, still empty.
 pub(crate) fn open_log(folder: &AttemptFolder) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(folder.log())
+    append_to(&folder.log())
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 /// Carries out an attempt that has begun.
@@ -210,40 +218,31 @@ impl Ran {
     }
 }
 
-/// Standard input, if it is the attempt's lock file, else the file itself; locked. Standard input
-/// becomes `/dev/null`.
+/// The attempt's lock, which this process holds from now on for life.
 fn take_lock(folder: &AttemptFolder) -> Result<File, AttemptError> {
     let error = folder_error("the lock cannot be taken");
-    let stdin = io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(&error)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.lock())
-        .map_err(&error)?;
-    let (given, own) = (stdin.metadata().map_err(&error)?, file.metadata().map_err(&error)?);
-    let lock = match (given.dev(), given.ino()) == (own.dev(), own.ino()) {
-        true => stdin,
-        false => file,
-    };
-    let null = File::open("/dev/null").map_err(&error)?;
-    rustix::stdio::dup2_stdin(null).map_err(|cause| error(cause.into()))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|cause| match cause {
-        rustix::io::Errno::WOULDBLOCK => AttemptError::Locked,
-        cause => error(cause.into()),
-    })?;
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.lock());
+    let lock = lock.map_err(&error)?;
+    let give_up = Instant::now() + PROBES_TAKE;
+    loop {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) if Instant::now() >= give_up => return Err(AttemptError::Locked),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::yield_now(),
+            Err(cause) => return Err(error(cause.into())),
+        }
+    }
     lock.set_len(0).map_err(&error)?;
     Ok(lock)
 }
 
-fn read_spec(folder: &AttemptFolder, attempt_id: &str) -> Result<AttemptSpec, AttemptError> {
-    let mut text = Vec::new();
-    File::open(folder.spec())
-        .and_then(|mut file| file.read_to_end(&mut text))
-        .map_err(folder_error("the spec cannot be read"))?;
-    let spec: AttemptSpec = serde_json::from_slice(&text).map_err(|error| AttemptError::Spec(error.to_string()))?;
+/// The spec from standard input, which becomes `/dev/null`.
+fn read_spec(attempt_id: &str) -> Result<AttemptSpec, AttemptError> {
+    let error = folder_error("standard input cannot be read");
+    let text = io::read_to_string(io::stdin()).map_err(&error)?;
+    let null = File::open("/dev/null").map_err(&error)?;
+    rustix::stdio::dup2_stdin(null).map_err(|cause| error(cause.into()))?;
+    let spec: AttemptSpec = serde_json::from_str(&text).map_err(|error| AttemptError::Spec(error.to_string()))?;
     if spec.version != SPEC_VERSION {
         return Err(AttemptError::Spec(format!("version {} is not known", spec.version)));
     }

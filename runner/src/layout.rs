@@ -4,7 +4,6 @@
 //! <root>/begun/<attempt>             made once, by whoever may run the attempt; outlives the folder
 //! <root>/attempts/<attempt>/
 //!     lock                           flock held by the runner for life; its pid and boot id
-//!     spec.json                      from the starter; the runner removes it once it has begun
 //!     stop                           from the starter: "end it", with a grace in milliseconds
 //!     log                            from the runner, masked, only ever appended to
 //!     runner.err                     what the runner itself had to complain about
@@ -16,7 +15,7 @@
 //! ```
 //!
 //! An attempt's state is decided by `result.json`, the lock and the marker in `begun`, in this
-//! order; never by a process id.
+//! order; never by a process id. A starter holds nothing, so that one which is frozen holds nobody up.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -120,8 +119,6 @@ macro_rules! files {
 files! {
     /// Held locked by the runner for life.
     lock = "lock";
-    /// The [`crate::AttemptSpec`].
-    spec = "spec.json";
     /// The request to stop.
     stop = "stop";
     /// The masked log.

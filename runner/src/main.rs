@@ -1,6 +1,6 @@
 //! `buildit-runner`: the program inside a step.
 //!
-//! `buildit-runner run ROOT ATTEMPT` carries out an attempt whose folder is prepared. Exit codes:
+//! `buildit-runner run ROOT ATTEMPT < SPEC` carries out an attempt whose folder is prepared. Exit codes:
 //! 0 the report is written, 2 wrong arguments, 3 another process has the attempt, 4 it was begun
 //! before, 1 anything else; standard error says more.
 //!
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: buildit-runner run ROOT ATTEMPT | pod SPEC_FILE | install DIR");
+            eprintln!("usage: buildit-runner run ROOT ATTEMPT < SPEC | pod SPEC_FILE | install DIR");
             ExitCode::from(2)
         }
     }

@@ -211,6 +211,13 @@ impl Installation {
         self.worker_with(&[("TEST_CRASH_AT", place), ("TEST_CRASH_ONCE", &once.to_string_lossy())])
     }
 
+    /// Starts a worker that freezes at the named place, as if by a signal from outside.
+    pub fn worker_that_freezes_at(&self, place: &str) -> Worker {
+        let once = self.folder.path().join(format!("froze-{}", Uuid::new_v4()));
+        let once = once.to_string_lossy();
+        self.worker_with(&[("TEST_CRASH_AT", place), ("TEST_CRASH_ONCE", &once), ("TEST_CRASH_BY", "STOP")])
+    }
+
     /// Starts a worker with these variables as well.
     pub fn worker_with(&self, variables: &[(&str, &str)]) -> Worker {
         let number = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
@@ -391,6 +398,18 @@ impl Worker {
     pub async fn killed(&self) {
         let status = self.ended().await;
         assert_eq!(status.signal(), Some(9), "it ended otherwise: {}", self.said());
+    }
+
+    /// Waits until it is stopped by a signal.
+    pub async fn frozen(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        let begun = Instant::now();
+        while !fs::read_to_string(&stat)
+            .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+        {
+            assert!(begun.elapsed() < LIMIT, "the worker did not freeze; its log: {}", self.said());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What it has logged.

@@ -1,16 +1,16 @@
 //! Repositories: one cached mirror per project, and the packed commit that steps unpack.
 //!
-//! Promises: one process at a time works on a mirror, and locks that a killed git left are cleared; the commit of a run
-//! stays reachable by a ref of its own, so that a forced push changes nothing for it; git talks only https, ssh and to
-//! paths under the roots that the operator allows, never asks for anything, and never sees an argument that it could take
-//! for an option.
+//! Promises: one process at a time works on a mirror, and one that is frozen holds nobody up; locks that a killed git left
+//! are cleared; the commit of a run stays reachable by a ref of its own, so that a forced push changes nothing for it; git
+//! talks only https, ssh and to paths under the roots that the operator allows, never asks for anything, and never sees an
+//! argument that it could take for an option.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use buildit_shared::ids::{ProjectId, RunId};
@@ -20,6 +20,11 @@ use tokio::process::Command;
 const DEPTH: &str = "--depth=50";
 /// A lock file this old belongs to a git that is gone.
 const STALE_LOCK: Duration = Duration::from_secs(5);
+/// So long one waits for a mirror until its spare is used as well. A first fetch may take longer, a frozen worker does.
+const MIRROR_TAKEN: Duration = Duration::from_secs(10);
+/// So long one waits for either before the job is tried again later.
+const BOTH_TAKEN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Longest time for one git command.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -88,8 +93,7 @@ impl Repositories {
         if !is_sha(wanted) && !is_ref(wanted) {
             return Err(Error::Refused(format!("`{wanted}` is neither a commit nor a ref that git accepts")));
         }
-        let path = self.folder.join(format!("{project}.git"));
-        let lock = lock(self.folder.clone(), path.with_extension("lock")).await?;
+        let (path, lock) = self.lock(project).await?;
         if !path.join("HEAD").exists() {
             git(None, &["init", "-q", "--bare", "--", &path.to_string_lossy()]).await?;
         }
@@ -97,8 +101,9 @@ impl Repositories {
         let pin = format!("refs/buildit/runs/{run}");
         if !has_commit(&path, &pin, sha).await {
             let refspec = format!("+{wanted}:{pin}");
-            // A bare path may refuse commits that no ref points to; it is ours to read, so ask for any.
-            let upload_pack = "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack";
+            // A bare path may refuse commits that no ref points to, or belong to another user; it is ours to read.
+            let upload_pack =
+                "--upload-pack=git -c 'safe.directory=*' -c uploadpack.allowAnySHA1InWant=true upload-pack";
             let mut args = vec!["fetch", "-q", "--no-tags", "--no-write-fetch-head"];
             if Path::new(repository).is_absolute() {
                 args.push(upload_pack);
@@ -108,6 +113,30 @@ impl Repositories {
         }
         let commit = describe(&path, &pin).await?;
         Ok(Mirror { path, pin, commit, _lock: lock })
+    }
+
+    /// The project's mirror, or its spare while somebody has that for long.
+    async fn lock(&self, project: ProjectId) -> Result<(PathBuf, File), Error> {
+        let io = |source| Error::Io { what: "the mirror cannot be locked", source };
+        fs::create_dir_all(&self.folder).map_err(io)?;
+        let begun = Instant::now();
+        let mirrors = [project.to_string(), format!("{project}.spare")];
+        loop {
+            let usable = if begun.elapsed() < MIRROR_TAKEN { 1 } else { 2 };
+            for name in &mirrors[..usable] {
+                let path = self.folder.join(format!("{name}.lock"));
+                let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(io)?;
+                match lock.try_lock() {
+                    Ok(()) => return Ok((self.folder.join(format!("{name}.git")), lock)),
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(source)) => return Err(io(source)),
+                }
+            }
+            if begun.elapsed() > BOTH_TAKEN {
+                return Err(Error::Failed("other workers have this project's mirrors for long".into()));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     fn check(&self, repository: &str) -> Result<(), Error> {
@@ -213,19 +242,6 @@ fn is_ref(text: &str) -> bool {
         && !text.contains("@{")
         && !text.ends_with(".lock")
         && !text.bytes().any(|b| b <= b' ' || b == 0x7f || b"~^:?*[\\".contains(&b))
-}
-
-async fn lock(folder: PathBuf, path: PathBuf) -> Result<File, Error> {
-    let locked = tokio::task::spawn_blocking(move || {
-        fs::create_dir_all(folder)?;
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
-        file.lock()?;
-        Ok(file)
-    });
-    match locked.await {
-        Ok(result) => result.map_err(|source| Error::Io { what: "the mirror cannot be locked", source }),
-        Err(error) => Err(Error::Failed(error.to_string())),
-    }
 }
 
 /// Removes `*.lock` files that a killed git left behind; ours is the only git that works on this mirror.

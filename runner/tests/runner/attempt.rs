@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use buildit_runner::layout::AttemptFolder;
@@ -55,7 +55,8 @@ impl Attempt {
     pub(crate) fn start_by(&self, command: &[&str]) -> Child {
         self.layout().create(true).unwrap();
         fs::create_dir_all(self.folder().path()).unwrap();
-        fs::write(self.folder().spec(), serde_json::to_vec(&self.spec).unwrap()).unwrap();
+        let spec = self.beside("spec");
+        fs::write(&spec, serde_json::to_vec(&self.spec).unwrap()).unwrap();
         Command::new(command[0])
             .args(&command[1..])
             .arg("run")
@@ -64,7 +65,7 @@ impl Attempt {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("NOT_FOR_THE_STEP", "1")
-            .stdin(Stdio::null())
+            .stdin(fs::File::open(spec).unwrap())
             .spawn()
             .unwrap()
     }

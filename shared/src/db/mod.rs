@@ -59,6 +59,9 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
         // Planned once, while the hot table is all but empty, they would choose to read it whole, dead rows included.
         options = options.options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
     }
+    // A process that is frozen in the middle of a transaction, or a machine that vanished, must not hold its rows' locks
+    // for longer than it takes to be declared dead.
+    options = options.options([("idle_in_transaction_session_timeout", "10s")]);
     if usage == Use::Logs {
         options = options.options([("synchronous_commit", "off")]);
     }

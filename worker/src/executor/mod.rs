@@ -209,6 +209,12 @@ pub enum Error {
         /// Their ids.
         pids: Vec<i32>,
     },
+    /// The runner ended before the attempt had begun.
+    #[error("the step's runner did not begin: {said}")]
+    Runner {
+        /// Its own words, if it had any.
+        said: String,
+    },
     /// Steps would run as another user, whom a folder on the way does not let through.
     #[error("{path} is closed to the user that steps run as; open it (chmod o+x) or move the data")]
     Unreachable {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use buildit_shared::{queue::JobError, storage::Checksum};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use super::{Context, stored};
 
@@ -43,11 +46,12 @@ fn folder(scratch: &Path) -> PathBuf {
     scratch.join("objects")
 }
 
-/// Whether the file is there; it then stays for a while.
+/// Whether the file is there; it then stays for a while. Taken for absent while others are swept: a sweeper that is
+/// frozen must hold nobody up.
 async fn at_hand(folder: PathBuf, path: PathBuf) -> io::Result<bool> {
     let look = move || {
         fs::create_dir_all(&folder)?;
-        let _lock = lock(&folder, FlockOperation::LockShared)?;
+        let Some(_lock) = lock(&folder, FlockOperation::NonBlockingLockShared)? else { return Ok(false) };
         match File::open(&path) {
             Ok(file) => file.set_modified(SystemTime::now()).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -62,7 +66,7 @@ fn sweep_now(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     // Nobody may find a file that goes in the next moment.
-    let _lock = lock(folder, FlockOperation::LockExclusive)?;
+    let Some(_lock) = lock(folder, FlockOperation::NonBlockingLockExclusive)? else { return Ok(()) };
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > KEPT) {
@@ -72,10 +76,14 @@ fn sweep_now(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn lock(folder: &Path, how: FlockOperation) -> io::Result<File> {
+/// The folder's lock; `None` while somebody else has it.
+fn lock(folder: &Path, how: FlockOperation) -> io::Result<Option<File>> {
     let lock = File::open(folder)?;
-    flock(&lock, how)?;
-    Ok(lock)
+    match flock(&lock, how) {
+        Ok(()) => Ok(Some(lock)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

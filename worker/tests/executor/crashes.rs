@@ -117,20 +117,17 @@ async fn a_stopped_runner_is_not_a_lost_one() {
 }
 
 #[tokio::test]
-async fn what_a_starter_left_half_done_is_done_again() {
+async fn what_a_killed_runner_left_before_it_began_is_done_again() {
     let place = Place::new();
     let executor = place.executor();
     place.layout().create(true).unwrap();
-    for left in ["nothing", "lock", "spec", "log"] {
+    for left in ["nothing", "lock", "log"] {
         let spec = attempt(&["echo once"]);
         let handle = Handle::new(&spec.attempt_id);
         let folder = place.attempt(&handle);
         fs::create_dir(folder.path()).unwrap();
         if left != "nothing" {
             fs::write(folder.lock(), "").unwrap();
-        }
-        if left == "spec" || left == "log" {
-            fs::write(folder.spec(), "{").unwrap();
         }
         if left == "log" {
             fs::write(folder.log(), "").unwrap();

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::scenario;
 
 /// All places where a worker can die between two effects, in the order in which a run comes to them.
-const PLACES: [&str; 17] = [
+pub(super) const PLACES: [&str; 18] = [
     "plan: before the fetch",
     "plan: after the fetch",
     "plan: commit packed",
@@ -17,6 +17,7 @@ const PLACES: [&str; 17] = [
     "plan: committed",
     "step: claimed",
     "step: marked started",
+    "step: before its runner starts",
     "step: started",
     "step: log chunk stored",
     "step: log followed to its end",
@@ -30,7 +31,7 @@ const PLACES: [&str; 17] = [
 ];
 
 /// Those at the very end of a run, after which there is nothing left that a successor could do wrong but the end itself.
-const LAST_PLACES: [&str; 2] = ["publish: end written, not committed", "publish: end committed"];
+pub(super) const LAST_PLACES: [&str; 2] = ["publish: end written, not committed", "publish: end committed"];
 
 /// Those that only a cancelled run comes to.
 const CANCEL_PLACES: [&str; 2] = ["step: before the stop", "step: stop asked for"];

@@ -1,41 +1,64 @@
-//! A worker that was only paused finds that the world went on, and changes nothing.
+//! A worker that was only frozen finds that the world went on, and changes nothing; nobody waited for it.
 
-use buildit_tests::installation::Installation;
+use std::time::Duration;
+
+use buildit_tests::installation::{Installation, Worker};
+use futures::StreamExt;
 use rustix::process::Signal;
 
-use super::scenario;
+use super::{matrix, scenario};
+
+/// That many are frozen in one installation.
+const GROUP: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_wakes_after_its_jobs_moved_on_changes_nothing() {
-    let installation = Installation::start().await;
-    let project = scenario::project(&installation, "paused").await;
-    let zombie = installation.worker();
-    let run = installation.trigger(&project).await;
-    installation.until(&run, "the step runs", |run| run["steps"][0]["status"] == "running").await;
-    zombie.signal(Signal::STOP);
-    let _successor = installation.worker();
-    let run = installation.ended(&run).await;
-    scenario::check(&installation, &project, &run).await;
+async fn wherever_a_worker_freezes_another_ends_its_run_and_it_changes_nothing_when_it_thaws() {
+    let places: Vec<&str> = matrix::PLACES.iter().chain(&matrix::LAST_PLACES).copied().collect();
+    let groups = places.chunks(GROUP).map(freeze_at);
+    futures::stream::iter(groups).buffer_unordered(2).collect::<()>().await;
+}
 
-    zombie.signal(Signal::CONT);
-    // It joins anew once it knows that it was declared dead.
-    let rejoined = async {
-        loop {
-            let pid = i32::try_from(zombie.pid()).unwrap();
-            let alive: bool =
-                sqlx::query_scalar("select exists (select from workers where pid = $1 and state = 'alive')")
-                    .bind(pid)
-                    .fetch_one(&installation.pool)
-                    .await
-                    .unwrap();
-            if alive {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+async fn freeze_at(places: &[&str]) {
+    let installation = Installation::start().await;
+    let (mut zombies, mut runs) = (Vec::new(), Vec::new());
+    for (n, place) in places.iter().enumerate() {
+        let project = scenario::project(&installation, &format!("frozen-{n}")).await;
+        let zombie = installation.worker_that_freezes_at(place);
+        let run = installation.trigger(&project).await;
+        zombie.frozen().await;
+        zombies.push(zombie);
+        runs.push((project, run));
+    }
+    let _successor = installation.worker();
+    let mut ended = Vec::new();
+    for (project, run) in &runs {
+        let run = installation.ended(run).await;
+        scenario::check(&installation, project, &run).await;
+        ended.push(run);
+    }
+
+    for zombie in &zombies {
+        zombie.signal(Signal::CONT);
+    }
+    for zombie in &zombies {
+        rejoined(&installation, zombie).await;
+    }
+    for ((project, id), before) in runs.iter().zip(ended) {
+        let run = installation.run(id).await;
+        assert_eq!(run, before, "the run is as it was");
+        scenario::check(&installation, project, &run).await;
+    }
+}
+
+/// Waits until the worker, which learns that it was declared dead, is in the fleet anew.
+async fn rejoined(installation: &Installation, zombie: &Worker) {
+    let pid = i32::try_from(zombie.pid()).unwrap();
+    let alive = async {
+        let alive = "select exists (select from workers where pid = $1 and state = 'alive')";
+        while !sqlx::query_scalar::<_, bool>(alive).bind(pid).fetch_one(&installation.pool).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), rejoined).await.expect("the zombie joins anew");
-    let after = installation.run(run["id"].as_str().unwrap()).await;
-    assert_eq!(after, run, "the run is as it was");
-    scenario::check(&installation, &project, &after).await;
+    let joined = tokio::time::timeout(Duration::from_secs(30), alive).await;
+    joined.unwrap_or_else(|_| panic!("it does not join anew: {}", zombie.said()));
 }

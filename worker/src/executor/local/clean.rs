@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use buildit_runner::layout::AttemptFolder;
+
 use super::state::is_locked;
 use super::{Error, Handle, LocalExecutor, State, Swept, Tried, if_there};
 
@@ -22,16 +24,11 @@ const MARKERS_KEPT: Duration = Duration::from_secs(60 * 60 * 24 * 90);
 impl LocalExecutor {
     pub(super) fn clean_now(&self, handle: &Handle) -> Result<(), Error> {
         let folder = self.folder(handle)?;
-        let give_up = Instant::now() + RUNNER_EXIT;
-        while is_locked(&folder)? {
-            if !folder.result().exists() || Instant::now() >= give_up {
-                return Err(Error::StillRunning);
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        refuse_while_it_runs(&folder)?;
         self.create_layout()?;
-        // From here on nobody starts it any more.
+        // From here on nobody starts it any more. Who began it just before has the lock.
         self.layout.begin(handle.attempt_id(), self.durable).tried(|| "the marker cannot be made".to_owned())?;
+        refuse_while_it_runs(&folder)?;
         let trash = self.trash();
         let cannot = || format!("{} cannot be removed", folder.path().display());
         fs::create_dir_all(&trash).tried(cannot)?;
@@ -97,6 +94,17 @@ impl LocalExecutor {
     fn trash(&self) -> PathBuf {
         self.layout.root().join("trash")
     }
+}
+
+fn refuse_while_it_runs(folder: &AttemptFolder) -> Result<(), Error> {
+    let give_up = Instant::now() + RUNNER_EXIT;
+    while is_locked(folder)? {
+        if !folder.result().exists() || Instant::now() >= give_up {
+            return Err(Error::StillRunning);
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
 }
 
 /// The names in a folder whose files were last changed that long ago.

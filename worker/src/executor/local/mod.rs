@@ -2,9 +2,8 @@
 //! attempt, which outlives whoever started it.
 //!
 //! All that executors and runners know of each other is in files, described by
-//! [`buildit_runner::layout`]: a lock that the starter takes and hands to the runner, so that it
-//! is held without a gap from before the start to the runner's death; a marker that exists once
-//! the attempt may have run; a report. When the executor is root, steps run as another user who
+//! [`buildit_runner::layout`]: a lock that the runner holds for life; a marker that exists once the
+//! attempt may have run; a report. When the executor is root, steps run as another user who
 //! can reach the workspace, but not change log, report, lock or spec. The step's `image` means
 //! nothing here.
 

@@ -1,66 +1,49 @@
 //! Starts runners.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use buildit_runner::AttemptSpec;
 use buildit_runner::layout::AttemptFolder;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::process::Command;
 
-use super::{Error, Handle, LocalExecutor, State, Tried, if_there};
-
-/// For how long a lock may be held by those who only look whether it is.
-const PROBES_TAKE: Duration = Duration::from_millis(50);
+use super::{Error, Handle, LocalExecutor, State, Tried};
 
 impl LocalExecutor {
-    /// Must be called within a Tokio runtime, which reaps the runner.
+    /// Returns when the attempt has begun. Holds nothing meanwhile: a worker that is frozen here keeps nobody from
+    /// starting it instead, and finds then that it has begun.
     pub(super) fn start_now(&self, mut spec: AttemptSpec) -> Result<Handle, Error> {
         let handle = Handle::new(&spec.attempt_id);
         let folder = self.folder(&handle)?;
         self.create_layout()?;
         self.check_reachable()?;
-        loop {
-            match self.state_now(&handle)? {
-                State::Absent { begun: false } => {}
-                // Also the one that is gone: it is lost, and waiting for it will tell.
-                _ => return Ok(handle),
-            }
-            make_folder(folder.path())?;
-            let lock = match take_lock(&folder)? {
-                Lock::Taken(lock) => lock,
-                Lock::Held => return Ok(handle),
-                Lock::Cleaned => continue,
-            };
-            // Between the look and the lock another starter's attempt may have run its course.
-            if self.begun_or_reported(&handle, &folder)? || !is_in_place(&lock, &folder) {
-                continue;
-            }
+        if self.may_start(&handle)? {
             spec.user = self.user;
             spec.durable = self.durable;
             spec.workspace = PathBuf::from("workspace");
-            match self.spawn(&spec, &folder, lock) {
-                // Cleaned meanwhile, which takes the marker first.
-                Err(_) if self.begun_or_reported(&handle, &folder)? => {}
-                spawned => return spawned.map(|()| handle),
+            make_folder(folder.path())?;
+            crate::crash_point!("step: before its runner starts");
+            let spawned = self.spawn(&spec, &folder);
+            // Else somebody was quicker: began it, or fenced and cleaned it.
+            if self.may_start(&handle)? {
+                return Err(spawned.map_or_else(|error| error, |said| Error::Runner { said }));
             }
         }
+        Ok(handle)
+    }
+
+    /// Also what is gone is not started: it is lost, and waiting for it will tell.
+    fn may_start(&self, handle: &Handle) -> Result<bool, Error> {
+        Ok(matches!(self.state_now(handle)?, State::Absent { begun: false }))
     }
 
     pub(super) fn create_layout(&self) -> Result<(), Error> {
         let root = self.layout.root();
         self.layout.create(self.user.is_some()).tried(|| format!("{} cannot be made", root.display()))
-    }
-
-    fn begun_or_reported(&self, handle: &Handle, folder: &AttemptFolder) -> Result<bool, Error> {
-        let begun = self.layout.has_begun(handle.attempt_id());
-        let begun = begun.tried(|| "the marker cannot be looked for".to_owned())?;
-        Ok(begun || folder.result().exists())
     }
 
     /// The user whom steps run as has to get to the workspace.
@@ -80,14 +63,13 @@ impl LocalExecutor {
         Ok(())
     }
 
-    /// Hands the lock to a new runner. The runner leads a session of its own from its first
-    /// moment on and holds nothing of this process.
-    fn spawn(&self, spec: &AttemptSpec, folder: &AttemptFolder, lock: File) -> Result<(), Error> {
-        let cannot_write = || format!("{} cannot be written", folder.path().display());
-        let text = serde_json::to_vec(spec).map_err(io::Error::from).tried(cannot_write)?;
-        folder.write_whole(&folder.spec(), &text).tried(cannot_write)?;
-        private_file(&folder.log()).tried(cannot_write)?;
-        let errors = private_file(&folder.runner_errors()).tried(cannot_write)?;
+    /// Starts a runner, which leads a session of its own from its first moment on and holds nothing of this process, and
+    /// waits until the attempt has begun or the runner has ended. Returns what it had to complain about.
+    fn spawn(&self, spec: &AttemptSpec, folder: &AttemptFolder) -> Result<String, Error> {
+        let cannot_start = || format!("{} cannot be started", self.runner.display());
+        let text = serde_json::to_vec(spec).map_err(io::Error::from).tried(cannot_start)?;
+        let (mut complaints, its_end) = io::pipe().tried(cannot_start)?;
+        // The command holds the runner's end of the pipe and goes with this statement.
         let mut runner = Command::new(&self.runner)
             .arg("run")
             .arg(self.layout.root())
@@ -95,14 +77,24 @@ impl LocalExecutor {
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .current_dir(folder.path())
-            .stdin(Stdio::from(lock))
+            .stdin(Stdio::from(in_memory(&text).tried(cannot_start)?))
             .stdout(Stdio::null())
-            .stderr(Stdio::from(errors))
+            .stderr(Stdio::from(its_end))
             .spawn()
-            .tried(|| format!("{} cannot be started", self.runner.display()))?;
+            .tried(cannot_start)?;
         tokio::spawn(async move { runner.wait().await });
-        Ok(())
+        let mut said = Vec::new();
+        complaints.read_to_end(&mut said).tried(|| "the runner cannot be heard".to_owned())?;
+        Ok(String::from_utf8_lossy(&said).trim().to_owned())
     }
+}
+
+/// A file without a name: what is secret in it never reaches a disk.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("spec", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {
@@ -111,41 +103,5 @@ fn make_folder(path: &Path) -> Result<(), Error> {
             Err(error).tried(|| format!("{} cannot be made", path.display()))
         }
         _ => Ok(()),
-    }
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)
-}
-
-/// What trying to take a lock comes to.
-enum Lock {
-    Taken(File),
-    /// A runner or another starter has it.
-    Held,
-    /// There is no folder any more.
-    Cleaned,
-}
-
-fn take_lock(folder: &AttemptFolder) -> Result<Lock, Error> {
-    let what = || format!("{} cannot be locked", folder.lock().display());
-    let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(folder.lock());
-    let Some(lock) = if_there(lock).tried(what)? else { return Ok(Lock::Cleaned) };
-    let give_up = Instant::now() + PROBES_TAKE;
-    loop {
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Lock::Taken(lock)),
-            Err(Errno::WOULDBLOCK) if Instant::now() >= give_up => return Ok(Lock::Held),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::yield_now(),
-            Err(error) => return Err(error).tried(what),
-        }
-    }
-}
-
-/// Whether the locked file is still the one in the folder, which may have been cleaned meanwhile.
-fn is_in_place(lock: &File, folder: &AttemptFolder) -> bool {
-    match (lock.metadata(), fs::metadata(folder.lock())) {
-        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
-        _ => false,
     }
 }

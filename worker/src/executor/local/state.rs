@@ -91,7 +91,7 @@ fn read_report(folder: &AttemptFolder, handle: &Handle) -> Result<Option<Box<Rep
     Ok(report.filter(|report| report.attempt_id == handle.attempt_id()).map(Box::new))
 }
 
-/// Whether a runner, or a starter, lives. Takes the lock for a moment, in the mode in which those
+/// Whether a runner lives. Takes the lock for a moment, in the mode in which those
 /// who only look don't get in each other's way.
 pub(super) fn is_locked(folder: &AttemptFolder) -> Result<bool, Error> {
     let what = || "the lock cannot be probed".to_owned();
