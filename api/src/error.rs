@@ -49,7 +49,7 @@ impl ApiError {
 
     /// Nothing of that name that this caller can see.
     pub(crate) fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
-        let message = format!("there is no {what} {:?} that this key can see", name.to_string());
+        let message = format!("there is no {what} {:?} that you can see", name.to_string());
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
@@ -111,6 +111,9 @@ impl IntoResponse for ApiError {
         match self.status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"buildit\""));
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("900"));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -1,7 +1,9 @@
 //! The HTTP API. It reads, changes rows and enqueues; it runs nothing itself. It promises:
 //!
-//! - every route asks for a permission, and every question is bound to the caller's organization: a stranger's id is
-//!   answered like one that does not exist. Runners' routes ask for the token of the attempt they name;
+//! - every route asks for a permission, of a key or of a person who signed in, and every question is bound to the caller's
+//!   organization: a stranger's id is answered like one that does not exist. Runners' routes ask for the token of the
+//!   attempt they name;
+//! - what changes something by a browser's cookie comes from a page of our own;
 //! - every error has one JSON shape with a code that does not change;
 //! - what is long (logs, downloads, archives) is streamed with bounded memory;
 //! - the OpenAPI document at `/api/v1/openapi.json` is made from the handlers that answer.
@@ -19,6 +21,7 @@ mod repository;
 mod router;
 mod routes;
 mod serve;
+mod sessions;
 mod state;
 
 use tokio::net::TcpListener;

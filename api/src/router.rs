@@ -10,7 +10,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
 
@@ -41,6 +41,10 @@ impl Modify for Security {
             .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("api_key", SecurityScheme::Http(key));
+        let cookie =
+            "What signing in sets. What changes something needs a browser's word that it comes from this site.";
+        let cookie = ApiKeyValue::with_description("buildit_session", cookie);
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("attempt_token", SecurityScheme::Http(token));
     }
 }

@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
+use crate::auth::Peer;
+
 /// How long clients and requests may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -41,12 +43,15 @@ where
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(limits.headers);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = shutdown.cancelled() => break,
-            stream = accept(&listener) => stream,
+            accepted = accept(&listener) => accepted,
         };
-        let service =
-            service.clone().map_request(|request: hyper::Request<Incoming>| request.map(axum::body::Body::new));
+        let service = service.clone().map_request(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(peer);
+            request
+        });
         let connection = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let shutdown = shutdown.clone();
         connections.spawn(async move {
@@ -70,15 +75,15 @@ where
 }
 
 /// The next connection. Out of files or memory it waits for others to end.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection keeps its delay");
                 }
-                return stream;
+                return (stream, Peer(peer));
             }
             Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) => {}
             Err(error) => {

@@ -37,6 +37,8 @@ pub struct Config {
     pub public_url: Url,
     /// Folders below which a project's repository may be a path; none means no paths at all.
     pub repository_roots: Vec<PathBuf>,
+    /// How many proxies of our own each request passes, which add to `X-Forwarded-For`; 0 means that the header is anybody's.
+    pub trusted_proxies: u8,
     /// Where this process's metrics are, for `/metrics`; without it only what the database knows is shown.
     pub metrics: Option<PrometheusHandle>,
 }

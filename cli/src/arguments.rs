@@ -58,6 +58,12 @@ pub(crate) enum Command {
     /// Bring the database's schema up to date
     #[command(after_help = LAYERS)]
     Migrate(Serving),
+    /// Make somebody a member of an organization and print a link with which they choose a password
+    ///
+    /// The organization and the account are made if there are none. The link serves once, for a day;
+    /// for an account that has a password it is the way to another one.
+    #[command(after_help = LAYERS)]
+    Account(Account),
     /// Make an API key and print it, once
     #[command(after_help = LAYERS)]
     Token(Token),
@@ -187,6 +193,26 @@ pub(crate) struct Up {
     /// No sample project on the first start
     #[arg(long)]
     pub(crate) no_sample: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Account {
+    #[command(flatten)]
+    pub(crate) serving: Serving,
+    /// The account's e-mail address
+    pub(crate) email: String,
+    /// What its owner is called; by default what stands before the @
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The organization to be a member of
+    #[arg(long, default_value = crate::server::ORGANIZATION, value_name = "NAME")]
+    pub(crate) organization: String,
+    /// What they are there: owner, admin, developer or viewer
+    #[arg(long, default_value = "owner")]
+    pub(crate) role: String,
+    /// They operate the installation: see and change the queue
+    #[arg(long)]
+    pub(crate) operator: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) worker_listen: Option<String>,
     /// The address that people and programs reach the API at; `http://` and `listen` without it.
     pub(crate) public_url: Option<Url>,
+    /// How many proxies of our own a request passes before the API; each adds its client's address to `X-Forwarded-For`.
+    pub(crate) trusted_proxies: u8,
     /// What links to objects are signed with; the same for all API processes and workers.
     pub(crate) signing_key: Option<String>,
     /// Where objects are.
@@ -113,6 +115,7 @@ impl Default for Settings {
             listen: "127.0.0.1:30080".into(),
             worker_listen: None,
             public_url: None,
+            trusted_proxies: 0,
             signing_key: None,
             storage: StorageSettings::default(),
             repository_roots: Vec::new(),

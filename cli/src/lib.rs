@@ -31,6 +31,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Api(arguments) => server::run_api(&arguments),
         Command::Worker(arguments) => server::run_worker(&arguments),
         Command::Migrate(arguments) => migrate::run(&arguments),
+        Command::Account(arguments) => server::run_account(&arguments),
         Command::Token(arguments) => server::run_token(&arguments),
         Command::Bench(bench) => bench::run(bench),
     }

@@ -57,6 +57,10 @@ id! {
     OrganizationId,
     /// A person with an account.
     UserId,
+    /// A person signed in on one browser.
+    SessionId,
+    /// A link that serves once.
+    LinkId,
     /// A key a program signs in with.
     ApiKeyId,
     /// A git repository plus its settings.

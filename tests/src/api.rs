@@ -7,14 +7,15 @@ use buildit_shared::{
     attempt_token::AttemptTokens,
     db::{
         api_keys::{self, NewKey},
-        organizations,
+        organizations, users,
     },
-    ids::{AttemptId, JobId, OrganizationId, ProjectId, RunId, StepId},
-    permission::Permission,
+    ids::{AttemptId, JobId, OrganizationId, ProjectId, RunId, StepId, UserId},
+    password,
+    permission::{Permission, Role},
     queue::{Notifier, Signal},
     storage::{Signer, Storage},
 };
-use reqwest::{Method, RequestBuilder, redirect};
+use reqwest::{Method, RequestBuilder, header, redirect};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tempfile::TempDir;
@@ -26,6 +27,8 @@ use crate::database::Database;
 /// The installation's secret.
 const SECRET: &[u8] = b"a secret";
 
+/// The password of [`Api::signed_in`].
+pub const PASSWORD: &str = "correct horse battery";
 /// Bytes that are kept of an attempt's log.
 const LOG_LIMIT: u64 = 1 << 20;
 /// Bytes that an attempt may store, altogether.
@@ -102,6 +105,7 @@ impl Api {
             attempt_tokens: AttemptTokens::new(SECRET),
             public_url: url.parse().expect("an address"),
             repository_roots: vec![repositories.clone()],
+            trusted_proxies: 0,
             metrics: None,
         };
         let shutdown = CancellationToken::new();
@@ -170,6 +174,34 @@ impl Api {
     /// Another organization, with a key of all permissions but the fleet's.
     pub async fn stranger(&self) -> (OrganizationId, String) {
         organization(&self.database.pool, "strangers").await
+    }
+
+    /// Makes an account without a password, and a member of `organization` if a role is given.
+    pub async fn account(&self, email: &str, role: Option<Role>) -> UserId {
+        let name = email.split('@').next().unwrap_or_default();
+        let user = users::ensure(&self.database.pool, email, name).await.expect("an account");
+        if let Some(role) = role {
+            let made = organizations::ensure_member(&self.database.pool, self.organization, user, role).await;
+            made.expect("a membership");
+        }
+        user
+    }
+
+    /// Makes an account with the password of all tests, and signs it in: the cookie.
+    pub async fn signed_in(&self, email: &str, role: Role) -> String {
+        let user = self.account(email, Some(role)).await;
+        let hash = password::hash(PASSWORD.into(), email).await.expect("a hash");
+        users::set_password(&self.database.pool, user, &hash).await.expect("a password");
+        self.sign_in(email).await
+    }
+
+    /// Signs an account in once more: the cookie.
+    pub async fn sign_in(&self, email: &str) -> String {
+        let body = json!({ "email": email, "password": PASSWORD });
+        let answer = self.anonymous(Method::POST, "/api/v1/session").json(&body).send().await.expect("an answer");
+        assert_eq!(answer.status(), 204, "{email} signs in");
+        let cookie = answer.headers()[header::SET_COOKIE].to_str().expect("a cookie");
+        cookie.split(';').next().unwrap_or_default().to_owned()
     }
 
     /// Makes a project and returns its id.

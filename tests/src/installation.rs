@@ -189,6 +189,7 @@ impl Installation {
             attempt_tokens: AttemptTokens::new(SIGNING_KEY.as_bytes()),
             public_url: self.url.parse().expect("an address"),
             repository_roots: vec![self.folder.path().join("repositories")],
+            trusted_proxies: 0,
             metrics: None,
         };
         self.shutdown = CancellationToken::new();

@@ -68,8 +68,8 @@ impl From<api_keys::ApiKey> for ApiKey {
 pub(crate) struct CreateApiKey {
     /// What it is for.
     name: String,
-    /// What it may do: `project:read`, `project:write`, `run:trigger`, `org:admin`, `fleet:admin`. Nobody can give
-    /// away more than they have.
+    /// What it may do: `project:read`, `project:write`, `run:trigger`, `deploy:read`, `deploy:promote`,
+    /// `secrets:write`, `org:admin`, `fleet:admin`. Nobody can give away more than they have.
     permissions: Vec<String>,
     /// A project's id or name, to bind the key to it: it sees nothing else.
     project: Option<String>,
@@ -99,7 +99,7 @@ pub(crate) async fn create(
     }
     let permissions = permissions(&new.permissions)?;
     if let Some(more) = permissions.iter().find(|permission| !caller.has(**permission)) {
-        let message = format!("this API key lacks `{}` itself and cannot give it away", more.name());
+        let message = format!("nobody can give away what they lack themselves: `{}`", more.name());
         return Err(ApiError::forbidden(message));
     }
     let project = match &new.project {
@@ -111,7 +111,7 @@ pub(crate) async fn create(
         name: new.name.trim(),
         permissions: &permissions,
         project_id: project,
-        created_by: None,
+        created_by: caller.user(),
         expires_at: new.expires_at,
     };
     let created = api_keys::create(app.pool(), new).await?;

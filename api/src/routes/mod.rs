@@ -16,6 +16,7 @@ mod projects;
 mod reports;
 mod run_view;
 mod runs;
+mod session;
 mod uploads;
 mod validate;
 
@@ -53,6 +54,12 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::create))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
+        .routes(routes!(session::sign_in, session::change, session::sign_out))
+        .routes(routes!(session::me))
+        .routes(routes!(session::change_password))
+        .routes(routes!(session::list))
+        .routes(routes!(session::revoke))
+        .routes(routes!(session::welcomed, session::welcome))
         .routes(routes!(validate::validate))
         .routes(routes!(fleet_jobs::list))
         .routes(routes!(fleet_jobs::bulk))

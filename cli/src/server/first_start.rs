@@ -10,11 +10,14 @@ use std::{
 
 use anyhow::Context;
 use buildit_shared::{
-    db::{api_keys, organizations},
+    db::{api_keys, organizations, users},
     ids::OrganizationId,
-    permission::Permission,
+    permission::{Permission, Role},
 };
 use sqlx::PgPool;
+use url::Url;
+
+use super::account;
 
 /// The organization of an installation's first account.
 pub(crate) const ORGANIZATION: &str = "home";
@@ -31,16 +34,32 @@ pub(super) fn signing_key(data: &Path) -> anyhow::Result<String> {
     Ok(key)
 }
 
-/// The organization with its owner, and the key in `buildit.env`: the one that is there, if it still opens the door.
-pub(super) async fn account(pool: &PgPool, data: &Path) -> anyhow::Result<(OrganizationId, String)> {
+/// What everything else hangs on.
+pub(super) struct Home {
+    /// The first organization.
+    pub(super) organization: OrganizationId,
+    /// A key of it: the one in `buildit.env`, if it still opens the door.
+    pub(super) token: String,
+    /// Where its owner chooses a password; none once that is done.
+    pub(super) welcome: Option<String>,
+}
+
+/// The organization with its owner, who operates the installation as well.
+pub(super) async fn home(pool: &PgPool, data: &Path, url: &Url) -> anyhow::Result<Home> {
     let mut tx = pool.begin().await?;
     let organization = organizations::ensure(&mut tx, ORGANIZATION).await?;
-    let user = organizations::ensure_owner(&mut tx, organization, ACCOUNT, "Administrator").await?;
+    let user = users::ensure(&mut *tx, ACCOUNT, "Administrator").await?;
+    organizations::ensure_member(&mut *tx, organization, user, Role::Owner).await?;
+    users::make_operator(&mut *tx, user).await?;
+    let welcome = match users::has_password(&mut *tx, user).await? {
+        true => None,
+        false => Some(account::link(&mut tx, user, url).await?),
+    };
     tx.commit().await?;
     if let Some(token) = read(data, "BUILDIT_TOKEN")
         && api_keys::authenticate(pool, &token).await?.is_some()
     {
-        return Ok((organization, token));
+        return Ok(Home { organization, token, welcome });
     }
     let key = api_keys::NewKey {
         organization_id: organization,
@@ -50,7 +69,7 @@ pub(super) async fn account(pool: &PgPool, data: &Path) -> anyhow::Result<(Organ
         created_by: Some(user),
         expires_at: None,
     };
-    Ok((organization, api_keys::create(pool, key).await?.plain))
+    Ok(Home { organization, token: api_keys::create(pool, key).await?.plain, welcome })
 }
 
 fn env_file(data: &Path) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The serving commands: `up`, `api`, `worker`, `token`, and what they share.
 
+mod account;
 mod api;
 mod executor;
 mod first_start;
@@ -10,6 +11,7 @@ mod token;
 mod up;
 mod worker;
 
+pub(crate) use account::run as run_account;
 pub(crate) use api::run as run_api;
 pub(crate) use first_start::ORGANIZATION;
 pub(crate) use token::run as run_token;
@@ -156,6 +158,7 @@ async fn serve_api(
         upload_limit: u64::from(settings.upload_limit_mib) << 20,
         public_url,
         repository_roots: settings.repository_roots.clone(),
+        trusted_proxies: settings.trusted_proxies,
         metrics: Some(metrics),
     };
     Ok(buildit_api::serve(listener, config, shutdown).await.context("the API ended")?)

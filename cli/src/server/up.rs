@@ -16,7 +16,10 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{bind_health, first_start, follow, install_metrics, log_to_stderr, pushes, sample, serve, serve_api, work};
+use super::{
+    bind_health, first_start, first_start::Home, follow, install_metrics, log_to_stderr, pushes, sample, serve,
+    serve_api, work,
+};
 use crate::{
     arguments::Up,
     config::{Settings, StorageKind},
@@ -88,8 +91,8 @@ async fn with_database(
     if !settings.repository_roots.contains(&repositories) {
         settings.repository_roots.push(repositories.clone());
     }
-    let (organization, token) = first_start::account(&pool, data).await?;
-    let env = write_env(&settings, data, &database_url, &url, &token)?;
+    let home = first_start::home(&pool, data, &url).await?;
+    let env = write_env(&settings, data, &database_url, &url, &home.token)?;
 
     let stop = shutdown.child_token();
     let mut parts = JoinSet::new();
@@ -109,9 +112,9 @@ async fn with_database(
             println!("Pushes that were kept cannot be announced: {error:#}");
         }
         if with_sample {
-            show_sample(&pool, organization, data, &url, arguments.workers > 0).await?;
+            show_sample(&pool, home.organization, data, &url, arguments.workers > 0).await?;
         }
-        greet(data, &env, &url, &token, with_sample);
+        greet(data, &env, &url, &home, with_sample);
         std::future::pending::<anyhow::Result<()>>().await
     };
     let ended = tokio::select! {
@@ -200,9 +203,13 @@ fn pool_url(pool: &PgPool) -> String {
     pool.connect_options().to_url_lossy().to_string()
 }
 
-fn greet(data: &Path, env: &Path, url: &Url, token: &str, sample: bool) {
+fn greet(data: &Path, env: &Path, url: &Url, home: &Home, sample: bool) {
     let base = url.as_str().trim_end_matches('/');
     println!("\nBuildIt is up at {base}   (Ctrl-C stops it)\n");
+    if let Some(welcome) = &home.welcome {
+        println!("  sign in   {welcome}   # choose a password; once, today");
+    }
+    let token = &home.token;
     println!("  API key   {token}");
     println!("  try it    curl -H \"Authorization: Bearer {token}\" {base}/api/v1/projects");
     if sample {

@@ -1,15 +1,13 @@
 //! API keys: 256 random bits that are shown once. Only their SHA-256 is stored.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use rand::{TryRng, rngs::SysRng};
-use sha2::{Digest, Sha256};
 use sqlx::{PgExecutor, PgPool};
 
 use super::Scope;
 use crate::{
     ids::{ApiKeyId, OrganizationId, ProjectId, UserId},
     permission::Permission,
+    token,
 };
 
 /// What every key begins with, so that scanners for leaked secrets can recognise one.
@@ -83,9 +81,7 @@ pub struct Principal {
 
 /// Makes a key.
 pub async fn create(db: impl PgExecutor<'_>, new: NewKey<'_>) -> Result<Created, sqlx::Error> {
-    let mut bits = [0; 32];
-    SysRng.try_fill_bytes(&mut bits).map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
-    let plain = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bits));
+    let plain = token::generate(KEY_PREFIX)?;
     let permissions: Vec<String> = new.permissions.iter().map(|permission| permission.name().to_owned()).collect();
     let key = sqlx::query_as!(
         ApiKey,
@@ -100,7 +96,7 @@ pub async fn create(db: impl PgExecutor<'_>, new: NewKey<'_>) -> Result<Created,
         new.organization_id.uuid(),
         new.name,
         &plain[..SHOWN],
-        &hash(&plain)[..],
+        &token::hash(&plain)[..],
         &permissions,
         new.project_id.map(ProjectId::uuid),
         new.created_by.map(UserId::uuid),
@@ -124,7 +120,7 @@ pub async fn authenticate(pool: &PgPool, plain: &str) -> Result<Option<Principal
         from api_keys
         where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())
         "#,
-        &hash(plain)[..]
+        &token::hash(plain)[..]
     )
     .fetch_optional(pool)
     .await?;
@@ -190,8 +186,4 @@ pub async fn revoke(db: impl PgExecutor<'_>, scope: Scope, id: ApiKeyId) -> Resu
     .execute(db)
     .await?;
     Ok(revoked.rows_affected() > 0)
-}
-
-fn hash(plain: &str) -> [u8; 32] {
-    Sha256::digest(plain.as_bytes()).into()
 }

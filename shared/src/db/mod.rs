@@ -20,8 +20,12 @@ pub mod reports;
 pub mod retry;
 pub mod run_queries;
 mod scope;
+pub mod sessions;
+pub mod sign_in_failures;
 pub mod step_queries;
 pub mod uploads;
+pub mod users;
+pub mod welcome_links;
 
 use std::time::Duration;
 

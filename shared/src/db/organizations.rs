@@ -2,7 +2,11 @@
 
 use sqlx::{PgConnection, PgExecutor};
 
-use crate::ids::{OrganizationId, UserId};
+use super::sessions::Membership;
+use crate::{
+    ids::{OrganizationId, UserId},
+    permission::Role,
+};
 
 /// The organization of that name.
 pub async fn find(db: impl PgExecutor<'_>, name: &str) -> Result<Option<OrganizationId>, sqlx::Error> {
@@ -23,34 +27,38 @@ pub async fn ensure(db: &mut PgConnection, name: &str) -> Result<OrganizationId,
     find(db, name).await?.ok_or(sqlx::Error::RowNotFound)
 }
 
-/// The person with that address, made if there is none, and made an owner of the organization.
-pub async fn ensure_owner(
-    db: &mut PgConnection,
+/// Makes somebody a member of the organization, with that role.
+pub async fn ensure_member(
+    db: impl PgExecutor<'_>,
     organization: OrganizationId,
-    email: &str,
-    name: &str,
-) -> Result<UserId, sqlx::Error> {
-    let email = email.to_lowercase();
-    sqlx::query!(
-        "insert into users (id, email, name) values ($1, $2, $3) on conflict (email) do nothing",
-        UserId::new().uuid(),
-        email,
-        name
-    )
-    .execute(&mut *db)
-    .await?;
-    let user = sqlx::query_scalar!(r#"select id as "id: UserId" from users where email = $1"#, email)
-        .fetch_one(&mut *db)
-        .await?;
+    user: UserId,
+    role: Role,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
-        insert into org_memberships (organization_id, user_id, role) values ($1, $2, 'owner')
-        on conflict (organization_id, user_id) do update set role = 'owner'
+        insert into org_memberships (organization_id, user_id, role) values ($1, $2, $3)
+        on conflict (organization_id, user_id) do update set role = excluded.role
         "#,
         organization.uuid(),
-        user.uuid()
+        user.uuid(),
+        role as Role
     )
     .execute(db)
     .await?;
-    Ok(user)
+    Ok(())
+}
+
+/// The organizations that somebody is a member of, by name.
+pub async fn of_user(db: impl PgExecutor<'_>, user: UserId) -> Result<Vec<Membership>, sqlx::Error> {
+    sqlx::query_as!(
+        Membership,
+        r#"
+        select o.id as "id: OrganizationId", o.name, m.role as "role: Role"
+        from org_memberships m join organizations o on o.id = m.organization_id
+        where m.user_id = $1 order by o.name
+        "#,
+        user.uuid()
+    )
+    .fetch_all(db)
+    .await
 }

@@ -84,6 +84,14 @@ impl Up<'_> {
         assert!(self.process.wait().unwrap().success(), "{}", self.machine.said());
     }
 
+    /// What the page behind the link of the first start does.
+    async fn choose_password(&self, link: &str) {
+        let (base, token) = link.split_once("/welcome/").unwrap();
+        let request = buildit_tests::api::client().post(format!("{base}/api/v1/welcome/{token}"));
+        let answer = request.json(&json!({ "password": "correct horse battery" })).send().await.unwrap();
+        assert_eq!(answer.status(), 204);
+    }
+
     async fn runs(&self) -> Vec<Value> {
         let said = self.machine.said();
         let key = said.split_once("API key   ").unwrap().1.lines().next().unwrap();
@@ -120,6 +128,8 @@ async fn what_was_pushed_while_it_was_down_is_announced_at_the_next_start() {
     let up = machine.up().await;
     assert_eq!(up.runs().await.len(), 1, "the sample's first: {}", machine.said());
     assert!(!machine.said().contains("Announcing"), "{}", machine.said());
+    let link = machine.said().split_once("  sign in   ").unwrap().1.split_whitespace().next().unwrap().to_owned();
+    up.choose_password(&link).await;
     up.stop().await;
     let repository = machine.data().join("repositories/hello.git");
     keep_push(&repository);
@@ -128,6 +138,7 @@ async fn what_was_pushed_while_it_was_down_is_announced_at_the_next_start() {
     let runs = up.runs().await;
     assert_eq!((runs.len(), &runs[0]["number"], &runs[0]["trigger"]), (2, &json!(2), &json!("push")), "{runs:?}");
     let said = machine.said();
+    assert!(!said.contains("  sign in   "), "the account has a password: {said}");
     assert!(said.contains("Announcing pushes to ") && said.contains("run #2 "), "{said}");
     let spool = repository.join("buildit/spool");
     let kept = spool

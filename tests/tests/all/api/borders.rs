@@ -17,8 +17,12 @@ enum Stranger {
     Forbidden,
     /// It is for the runner of an attempt alone; no key opens it.
     Unknown,
+    /// It is for a person who signed in.
+    Person,
+    /// It is for somebody who is not signed in yet, but knows something: 401 for a wrong password, 404 for a link that is none.
+    Entrance(u16),
 }
-use Stranger::{Forbidden, NotFound, Own, Unknown};
+use Stranger::{Entrance, Forbidden, NotFound, Own, Person, Unknown};
 
 /// Each operation, with a body that is right, and what a stranger gets.
 const ROUTES: &[(&str, &str, &str, Stranger)] = &[
@@ -57,6 +61,15 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
     ("post", "/api/v1/api-keys", r#"{"name": "a", "permissions": ["project:read"]}"#, Own),
     ("get", "/api/v1/api-keys", "", Own),
     ("delete", "/api/v1/api-keys/{key}", "", NotFound),
+    ("post", "/api/v1/session", r#"{"email": "a@b.example", "password": "wrong"}"#, Entrance(401)),
+    ("patch", "/api/v1/session", r#"{"organization": "acme"}"#, Person),
+    ("delete", "/api/v1/session", "", Person),
+    ("get", "/api/v1/me", "", Own),
+    ("post", "/api/v1/me/password", r#"{"current": "a", "new": "b"}"#, Person),
+    ("get", "/api/v1/sessions", "", Person),
+    ("delete", "/api/v1/sessions/{session}", "", Person),
+    ("get", "/api/v1/welcome/{token}", "", Entrance(404)),
+    ("post", "/api/v1/welcome/{token}", r#"{"password": "a good password"}"#, Entrance(404)),
     ("get", "/api/v1/fleet/jobs", "", Forbidden),
     ("post", "/api/v1/fleet/jobs/bulk", r#"{"action": "retry", "ids": []}"#, Forbidden),
     ("get", "/api/v1/fleet/jobs/{job}", "", Forbidden),
@@ -87,7 +100,7 @@ const PART: &str = r#"{"upload": "", "part": 1, "size": 0}"#;
 const COMPLETE: &str = r#"{"upload": "", "parts": [], "size": 0, "sha256": ""}"#;
 
 /// The operations of the document that the API serves, each with the permission that it says it asks for; none where it
-/// asks for an attempt's token.
+/// asks for an attempt's token, for a person, or for nothing.
 async fn documented(api: &Api) -> Vec<(String, String, Option<Permission>)> {
     let (_, document) = answer(api.anonymous(Method::GET, "/api/v1/openapi.json")).await;
     let mut operations = Vec::new();
@@ -95,8 +108,9 @@ async fn documented(api: &Api) -> Vec<(String, String, Option<Permission>)> {
         for (method, operation) in item.as_object().unwrap() {
             let scope = operation["security"][0]["api_key"][0].as_str();
             let permission = scope.and_then(Permission::parse);
-            let for_runners = operation["security"][0].get("attempt_token").is_some();
-            assert!(permission.is_some() != for_runners, "{method} {path} names no permission: {operation}");
+            let first = operation["security"][0].as_object().unwrap();
+            let otherwise = first.is_empty() || first.contains_key("attempt_token") || first.contains_key("session");
+            assert!(permission.is_some() != otherwise, "{method} {path} names no permission: {operation}");
             operations.push((method.clone(), path.clone(), permission));
         }
     }
@@ -127,6 +141,8 @@ impl Filled {
             ("key", id(&keys)),
             ("job", id(&jobs)),
             ("queue", "steps".into()),
+            ("session", at.run.to_string()),
+            ("token", "biw_none".into()),
         ];
         Self { fields }
     }
@@ -162,10 +178,11 @@ async fn every_route_has_a_row_and_every_row_a_route() {
 async fn nobody_gets_in_anywhere() {
     let api = Api::start().await;
     let filled = Filled::new(&api).await;
-    for (method, path, body, _) in ROUTES {
+    for (method, path, body, stranger) in ROUTES {
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let (status, answered) = answer(with_body(api.anonymous(method.clone(), &filled.path(path)), body)).await;
-        assert_eq!(status, 401, "{method} {path}: {answered}");
+        let expected = if let Entrance(expected) = stranger { *expected } else { 401 };
+        assert_eq!(status, expected, "{method} {path}: {answered}");
     }
 }
 
@@ -182,6 +199,8 @@ async fn an_id_of_another_organization_is_answered_like_one_that_does_not_exist(
             NotFound => assert_eq!(status, 404, "{method} {path}: {answered}"),
             Forbidden => assert_eq!(status, 403, "{method} {path}: {answered}"),
             Unknown => assert_eq!(status, 401, "{method} {path}: {answered}"),
+            Person => assert_eq!(status, 403, "{method} {path}: {answered}"),
+            Entrance(expected) => assert_eq!(status, *expected, "{method} {path}: {answered}"),
             Own => {
                 assert!((200..300).contains(&status), "{method} {path}: {answered}");
                 assert!(!answered.to_string().contains(&filled.fields[0].1), "{method} {path} shows: {answered}");

@@ -10,4 +10,5 @@ mod logs;
 mod projects;
 mod reports;
 mod runs;
+mod sessions;
 mod uploads;
