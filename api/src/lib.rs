@@ -13,6 +13,7 @@ mod auth;
 mod error;
 mod extract;
 mod git_ref;
+mod invitations;
 mod logs;
 mod middleware;
 mod page;

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use axum::http::StatusCode;
 use buildit_shared::{
     db::{
-        sessions,
+        audit::{self, Actor, Entry},
+        organizations, sessions,
         sign_in_failures::{self, Subject},
-        users, welcome_links,
+        users::{self, Credentials},
+        welcome_links,
     },
-    ids::UserId,
+    ids::{SessionId, UserId},
     password,
 };
-use sqlx::PgExecutor;
+use sqlx::PgConnection;
 
 use crate::{
     App,
@@ -32,14 +34,34 @@ const MOST_FOR_ACCOUNT: i32 = 100;
 /// # Errors
 /// `wrong_credentials`, or `too_many_attempts`.
 pub(crate) async fn sign_in(app: &App, email: &str, password: String, client: &Client) -> Result<SessionCookie> {
-    let user = authenticate(app, email, password, client).await?;
-    open(app, app.pool(), user, client).await
+    let account = authenticate(app, email, password, client).await?;
+    let mut tx = app.pool().begin().await?;
+    let cookie = open(app, &mut tx, account.id, client).await?;
+    let actor = client.actor(None, Some(account.id), account.email.clone());
+    note(&mut tx, &actor, account.id, Entry::new("session.opened", &account.email)).await?;
+    tx.commit().await?;
+    Ok(cookie)
 }
 
 /// Ends the session.
 pub(crate) async fn sign_out(app: &App, person: &SignedIn) -> Result<SessionCookie> {
-    sessions::revoke(app.pool(), person.user_id, person.id).await?;
+    end(app, person, person.id).await?;
     Ok(SessionCookie::forget(&app.config.public_url))
+}
+
+/// Ends one of somebody's sessions.
+///
+/// # Errors
+/// `not_found` when it is none of theirs.
+pub(crate) async fn end(app: &App, person: &SignedIn, session: SessionId) -> Result<()> {
+    let mut tx = app.pool().begin().await?;
+    if !sessions::revoke(&mut *tx, person.user_id, session).await? {
+        return Err(ApiError::not_found("session", session));
+    }
+    let entry = Entry::new("session.ended", &person.email).id(session);
+    note(&mut tx, person.actor(), person.user_id, entry).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Whom the link with this token is for.
@@ -63,7 +85,10 @@ pub(crate) async fn welcome(app: &App, token: &str, password: String, client: &C
     }
     users::set_password(&mut *tx, welcome.user_id, &hash).await?;
     sessions::revoke_all_but(&mut *tx, welcome.user_id, None).await?;
-    let cookie = open(app, &mut *tx, welcome.user_id, client).await?;
+    let cookie = open(app, &mut tx, welcome.user_id, client).await?;
+    let actor = client.actor(None, Some(welcome.user_id), welcome.email.clone());
+    let entry = Entry::new("password.chosen", &welcome.email).id(welcome.user_id);
+    note(&mut tx, &actor, welcome.user_id, entry).await?;
     tx.commit().await?;
     Ok(cookie)
 }
@@ -84,6 +109,8 @@ pub(crate) async fn change_password(
     let mut tx = app.pool().begin().await?;
     users::set_password(&mut *tx, person.user_id, &hash).await?;
     sessions::revoke_all_but(&mut *tx, person.user_id, Some(person.id)).await?;
+    let entry = Entry::new("password.changed", &person.email).id(person.user_id);
+    note(&mut tx, person.actor(), person.user_id, entry).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -99,13 +126,20 @@ pub(crate) async fn switch(app: &App, person: &SignedIn, organization: &str) -> 
     }
 }
 
-async fn open(app: &App, db: impl PgExecutor<'_>, user: UserId, client: &Client) -> Result<SessionCookie> {
+/// Begins a session.
+pub(crate) async fn open(app: &App, db: &mut PgConnection, user: UserId, client: &Client) -> Result<SessionCookie> {
     let address = client.address.map(|address| address.to_string());
     let created = sessions::create(db, user, &client.user_agent, address.as_deref()).await?;
     Ok(SessionCookie::keep(&created.token, &app.config.public_url))
 }
 
-async fn authenticate(app: &App, email: &str, password: String, client: &Client) -> Result<UserId> {
+/// Notes what happened to an account, for all organizations that its owner is a member of.
+async fn note(db: &mut PgConnection, actor: &Actor, user: UserId, entry: Entry) -> Result<()> {
+    let of: Vec<_> = organizations::of_user(&mut *db, user).await?.iter().map(|organization| organization.id).collect();
+    Ok(audit::write_for_members(db, actor, &of, entry).await?)
+}
+
+async fn authenticate(app: &App, email: &str, password: String, client: &Client) -> Result<Credentials> {
     let limits = limits(email, client.address);
     for (subject, most) in &limits {
         if sign_in_failures::note(app.pool(), *subject).await? > *most {
@@ -121,7 +155,7 @@ async fn authenticate(app: &App, email: &str, password: String, client: &Client)
             for (subject, _) in limits {
                 sign_in_failures::take_back(app.pool(), subject).await?;
             }
-            Ok(account.id)
+            Ok(account)
         }
         None => {
             let message = "the address or the password is wrong";
@@ -149,7 +183,11 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-async fn hash(password: String, email: &str) -> Result<String> {
+/// The hash of a password that somebody chose.
+///
+/// # Errors
+/// `invalid_request` where it cannot be one.
+pub(crate) async fn hash(password: String, email: &str) -> Result<String> {
     password::hash(password, email).await.map_err(|error| match error {
         password::Error::Refused(reason) => ApiError::invalid("password", reason),
         error => ApiError::internal(error),

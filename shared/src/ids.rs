@@ -30,6 +30,12 @@ macro_rules! id {
             }
         }
 
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
         impl From<Uuid> for $name {
             fn from(id: Uuid) -> Self {
                 Self(id)
@@ -61,6 +67,10 @@ id! {
     SessionId,
     /// A link that serves once.
     LinkId,
+    /// An invitation to an organization.
+    InvitationId,
+    /// An entry of the audit log.
+    AuditId,
     /// A key a program signs in with.
     ApiKeyId,
     /// A git repository plus its settings.

@@ -90,6 +90,11 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 
+    /// Whether a member with this role may do that, who operates the installation or not.
+    pub fn allows(self, permission: Permission, operator: bool) -> bool {
+        self.permissions().contains(&permission) || (operator && permission == Permission::FleetAdmin)
+    }
+
     /// What a member with this role may do. `fleet:admin` comes with no role.
     pub fn permissions(self) -> &'static [Permission] {
         use Permission::{DeployPromote, DeployRead, OrgAdmin, ProjectRead, ProjectWrite, RunTrigger, SecretsWrite};

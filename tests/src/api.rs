@@ -167,7 +167,15 @@ impl Api {
         permissions: &[Permission],
         project_id: Option<ProjectId>,
     ) -> String {
-        let new = NewKey { organization_id, name: "test", permissions, project_id, created_by: None, expires_at: None };
+        let new = NewKey {
+            organization_id,
+            name: "test",
+            permissions,
+            project_id,
+            user_id: None,
+            created_by: None,
+            expires_at: None,
+        };
         api_keys::create(&self.database.pool, new).await.expect("a key").plain
     }
 
@@ -202,6 +210,11 @@ impl Api {
         assert_eq!(answer.status(), 204, "{email} signs in");
         let cookie = answer.headers()[header::SET_COOKIE].to_str().expect("a cookie");
         cookie.split(';').next().unwrap_or_default().to_owned()
+    }
+
+    /// A request as a page of ours sends it for somebody who is signed in.
+    pub fn as_person(&self, method: Method, path: &str, cookie: &str) -> RequestBuilder {
+        self.anonymous(method, path).header(header::COOKIE, cookie).header("sec-fetch-site", "same-origin")
     }
 
     /// Makes a project and returns its id.
@@ -326,6 +339,7 @@ async fn organization(pool: &PgPool, name: &str) -> (OrganizationId, String) {
         name: "all",
         permissions: &permissions,
         project_id: None,
+        user_id: None,
         created_by: None,
         expires_at: None,
     };

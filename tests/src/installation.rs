@@ -154,6 +154,7 @@ impl Installation {
             name: "all",
             permissions: &Permission::ALL,
             project_id: None,
+            user_id: None,
             created_by: None,
             expires_at: None,
         };

@@ -131,7 +131,10 @@ impl Runs {
     /// # Errors
     /// What the database said.
     pub async fn cancel(&self, run: RunId) -> Result<Cancelled, sqlx::Error> {
-        cancel::cancel_alone(&self.pool, self.organization, run, "Ada").await
+        let mut tx = self.pool.begin().await?;
+        let cancelled = cancel::cancel_run(&mut tx, self.organization, run, "Ada").await?;
+        tx.commit().await?;
+        Ok(cancelled)
     }
 
     /// Retries a run.

@@ -10,6 +10,11 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
+use buildit_shared::{
+    db::audit::Actor,
+    ids::{OrganizationId, UserId},
+};
+
 use crate::App;
 
 /// Characters that are kept of what a program calls itself.
@@ -32,13 +37,24 @@ impl FromRequestParts<App> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self::of(parts, app))
+    }
+}
+
+impl Client {
+    pub(super) fn of(parts: &Parts, app: &App) -> Self {
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_canonical());
         let address = match app.config.trusted_proxies {
             0 => peer,
             proxies => forwarded(&parts.headers, proxies.into()).or(peer),
         };
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|name| name.to_str().ok()).unwrap_or_default();
-        Ok(Self { address, user_agent: user_agent.chars().take(LONGEST_NAME).collect() })
+        Self { address, user_agent: user_agent.chars().take(LONGEST_NAME).collect() }
+    }
+
+    /// Somebody at this client, for the audit log.
+    pub(crate) fn actor(&self, organization: Option<OrganizationId>, user: Option<UserId>, name: String) -> Actor {
+        Actor { organization, user, key: None, name, address: self.address.map(|address| address.to_string()) }
     }
 }
 

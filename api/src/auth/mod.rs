@@ -2,7 +2,8 @@
 //!
 //! A handler that takes [`Allowed<P>`] runs only for a caller who has `P`: an API key, or a person by the session cookie.
 //! One that takes [`SignedIn`] runs only for a person, whatever they may do; one that takes [`Runner`] only for the runner
-//! of the attempt in its path. [`MaybeCaller`] lets everybody in and tells who it is.
+//! of the attempt in its path. [`MaybeCaller`] and [`MaybePerson`] let
+//! everybody in and tell who it is.
 //!
 //! A cookie is sent by a browser on its own account, so whatever changes something by a cookie must come from our own
 //! pages: see [`origin`] and [`form`].
@@ -25,10 +26,11 @@ use buildit_shared::{
     db::{
         Scope,
         api_keys::{self, Principal},
+        audit::Actor,
         sessions::{self, Session},
     },
     ids::UserId,
-    permission::Permission,
+    permission::{Permission, Role},
 };
 
 use crate::{
@@ -46,13 +48,14 @@ pub(crate) struct Caller {
     who: Who,
     scope: Scope,
     permissions: Vec<Permission>,
+    actor: Actor,
 }
 
 /// Whoever sent the request.
 #[derive(Clone, Debug)]
 pub(crate) enum Who {
     /// A program.
-    Key(Principal),
+    Key(Principal, Actor),
     /// A person.
     Person(SignedIn),
 }
@@ -62,10 +65,14 @@ pub(crate) enum Who {
 pub(crate) struct SignedIn {
     session: Session,
     csrf: String,
+    actor: Actor,
 }
 
 /// The caller, if there is one.
 pub(crate) struct MaybeCaller(pub(crate) Option<Caller>);
+
+/// The person, if somebody is signed in.
+pub(crate) struct MaybePerson(pub(crate) Option<SignedIn>);
 
 /// A caller who has the permission `P`.
 pub(crate) struct Allowed<P>(Caller, PhantomData<P>);
@@ -135,8 +142,19 @@ impl FromRequestParts<App> for SignedIn {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         match Who::from_request_parts(parts, app).await? {
             Who::Person(person) => Ok(person),
-            Who::Key(_) => Err(ApiError::forbidden("this is about a person who signed in; an API key is none")),
+            Who::Key(..) => Err(ApiError::forbidden("this is about a person who signed in; an API key is none")),
         }
+    }
+}
+
+impl FromRequestParts<App> for MaybePerson {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        Ok(Self(match identify(parts, app).await? {
+            Some(Who::Person(person)) => Some(person),
+            Some(Who::Key(..)) | None => None,
+        }))
     }
 }
 
@@ -145,13 +163,16 @@ async fn identify(parts: &mut Parts, app: &App) -> Result<Option<Who>> {
     if let Some(who) = parts.extensions.get::<Who>() {
         return Ok(Some(who.clone()));
     }
+    let client = Client::of(parts, app);
     let who = if parts.headers.contains_key(header::AUTHORIZATION) {
         let key = bearer(parts)
             .ok_or_else(|| ApiError::unauthenticated("the Authorization header is not of the form `Bearer bi_…`"))?;
         let principal = api_keys::authenticate(app.pool(), key)
             .await?
             .ok_or_else(|| ApiError::unauthenticated("this API key is unknown, revoked or expired"))?;
-        Who::Key(principal)
+        let actor = client.actor(Some(principal.organization_id), principal.user_id, format!("key {}", principal.name));
+        let actor = Actor { key: Some(principal.key_id), ..actor };
+        Who::Key(principal, actor)
     } else {
         let Some(token) = cookie::token(&parts.headers) else { return Ok(None) };
         let Some(session) = sessions::authenticate(app.pool(), token).await? else { return Ok(None) };
@@ -159,7 +180,9 @@ async fn identify(parts: &mut Parts, app: &App) -> Result<Option<Who>> {
         if !parts.method.is_safe() {
             origin::require_ours(&parts.headers, &app.config.public_url)?;
         }
-        Who::Person(SignedIn { session, csrf })
+        let organization = session.organization.as_ref().map(|organization| organization.id);
+        let actor = client.actor(organization, Some(session.user_id), session.email.clone());
+        Who::Person(SignedIn { session, csrf, actor })
     };
     parts.extensions.insert(who.clone());
     Ok(Some(who))
@@ -184,6 +207,19 @@ impl SignedIn {
         &self.csrf
     }
 
+    /// Who that is, for the audit log.
+    pub(crate) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// This person as a caller in the organization that the session looks at.
+    ///
+    /// # Errors
+    /// `no_organization` for a member of none.
+    pub(crate) fn caller(&self) -> Result<Caller> {
+        Caller::new(Who::Person(self.clone()))
+    }
+
     /// What this person may do in the organization that the session looks at.
     pub(crate) fn permissions(&self) -> Vec<Permission> {
         let by_role = self.organization.iter().flat_map(|organization| organization.role.permissions()).copied();
@@ -193,20 +229,20 @@ impl SignedIn {
 
 impl Caller {
     fn new(who: Who) -> Result<Self> {
-        let (scope, permissions) = match &who {
-            Who::Key(key) => {
+        let (scope, permissions, actor) = match &who {
+            Who::Key(key, actor) => {
                 let scope = Scope { organization: key.organization_id, project: key.project_id };
-                (scope, key.permissions.clone())
+                (scope, key.permissions.clone(), actor.clone())
             }
             Who::Person(person) => {
                 let organization = person.organization.as_ref().ok_or_else(|| {
                     let message = "you are a member of no organization; ask an administrator of one to invite you";
                     ApiError::new(StatusCode::FORBIDDEN, "no_organization", message)
                 })?;
-                (Scope::of(organization.id), person.permissions())
+                (Scope::of(organization.id), person.permissions(), person.actor.clone())
             }
         };
-        Ok(Self { who, scope, permissions })
+        Ok(Self { who, scope, permissions, actor })
     }
 
     /// The rows this caller may see.
@@ -216,23 +252,31 @@ impl Caller {
 
     /// Who that is, for people.
     pub(crate) fn name(&self) -> String {
-        match &self.who {
-            Who::Key(key) => format!("key {}", key.name),
-            Who::Person(person) => person.email.clone(),
-        }
+        self.actor.name.clone()
+    }
+
+    /// Who that is, for the audit log.
+    pub(crate) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Whether it is an owner of the organization. Keys that manage it count as administrators.
+    pub(crate) fn is_owner(&self) -> bool {
+        let organization = self.person().and_then(|person| person.organization.as_ref());
+        organization.is_some_and(|organization| organization.role == Role::Owner)
     }
 
     /// The person, if it is one.
     pub(crate) fn person(&self) -> Option<&SignedIn> {
         match &self.who {
-            Who::Key(_) => None,
+            Who::Key(..) => None,
             Who::Person(person) => Some(person),
         }
     }
 
-    /// The person's account, if it is one.
+    /// The account of the person, or of the one whose own key it is.
     pub(crate) fn user(&self) -> Option<UserId> {
-        self.person().map(|person| person.user_id)
+        self.actor.user
     }
 
     pub(crate) fn has(&self, permission: Permission) -> bool {
@@ -245,7 +289,7 @@ impl Caller {
         }
         let permission = permission.name();
         Err(ApiError::forbidden(match &self.who {
-            Who::Key(_) => format!("this API key lacks the permission `{permission}`"),
+            Who::Key(..) => format!("this API key lacks the permission `{permission}`"),
             Who::Person(_) => format!("your role in this organization lacks the permission `{permission}`"),
         }))
     }

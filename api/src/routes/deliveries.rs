@@ -3,6 +3,7 @@
 use axum::{extract::State, http::StatusCode};
 use buildit_shared::{
     db::{
+        audit,
         create_run::{self, NewRun},
         pipelines, run_queries,
     },
@@ -11,12 +12,13 @@ use buildit_shared::{
     queue::Signal,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     projects::{self, ProjectPath},
-    runs::Started,
+    runs::{self, Started},
 };
 use crate::{
     App,
@@ -89,7 +91,13 @@ pub(crate) async fn create(
             delivery: Some(delivery.clone()),
             created_by: caller.name(),
         };
-        created.push(create_run::create(&mut tx, &new, &wake).await?);
+        let run = create_run::create(&mut tx, &new, &wake).await?;
+        if run.new {
+            let entry = runs::entry("run.started", run.run_id, run.number, project.id);
+            let what = json!({ "ref": new.git_ref, "trigger": new.trigger });
+            audit::write(&mut *tx, caller.actor(), entry.after(what)).await?;
+        }
+        created.push(run);
     }
     tx.commit().await?;
     wake.committed();

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use axum::{extract::State, http::StatusCode};
-use buildit_shared::db::fleet;
+use buildit_shared::db::{
+    audit::{self, Entry},
+    fleet,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -144,7 +148,11 @@ pub(crate) async fn pause(
     if path.queue.len() > 100 || path.queue.chars().any(char::is_control) {
         return Err(ApiError::not_found("queue", path.queue));
     }
-    fleet::pause(app.pool(), &path.queue, &caller.name(), pause.reason.as_deref()).await?;
+    let mut tx = app.pool().begin().await?;
+    fleet::pause(&mut *tx, &path.queue, &caller.name(), pause.reason.as_deref()).await?;
+    let entry = Entry::new("queue.paused", &path.queue).of_installation().after(json!({ "reason": pause.reason }));
+    audit::write(&mut *tx, caller.actor(), entry).await?;
+    tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -154,10 +162,15 @@ pub(crate) async fn pause(
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn resume(
     State(app): State<App>,
-    _caller: Allowed<FleetAdmin>,
+    caller: Allowed<FleetAdmin>,
     Path(path): Path<QueuePath>,
 ) -> Result<StatusCode> {
-    fleet::resume(app.pool(), &path.queue).await?;
+    let mut tx = app.pool().begin().await?;
+    if fleet::resume(&mut *tx, &path.queue).await? {
+        let entry = Entry::new("queue.resumed", &path.queue).of_installation();
+        audit::write(&mut *tx, caller.actor(), entry).await?;
+    }
+    tx.commit().await?;
     app.notifier.jobs(&path.queue);
     Ok(StatusCode::NO_CONTENT)
 }

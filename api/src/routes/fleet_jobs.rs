@@ -224,7 +224,7 @@ pub(crate) async fn cancel(state: State<App>, caller: Allowed<FleetAdmin>, path:
 type Accepted = (axum::http::StatusCode, Json<JobWithErrors>);
 
 async fn act(State(app): State<App>, caller: &Caller, Path(path): Path<JobPath>, action: Action) -> Result<Accepted> {
-    match fleet_actions::act(app.pool(), &app.notifier, action, path.job.into(), &caller.name()).await? {
+    match fleet_actions::act(app.pool(), &app.notifier, action, path.job.into(), caller.actor()).await? {
         Outcome::Done => Ok((axum::http::StatusCode::ACCEPTED, Json(read_job(&app, path.job).await?))),
         Outcome::Refused(reason) => {
             Err(ApiError::conflict("job_state", format!("this cannot be done with the job: {reason}")))
@@ -294,7 +294,7 @@ pub(crate) async fn bulk(
     };
     let mut outcome = BulkOutcome { done: 0, skipped: Vec::new(), more };
     for id in ids {
-        match fleet_actions::act(app.pool(), &app.notifier, action, id.into(), &caller.name()).await? {
+        match fleet_actions::act(app.pool(), &app.notifier, action, id.into(), caller.actor()).await? {
             Outcome::Done => outcome.done += 1,
             Outcome::Refused(reason) => outcome.skipped.push(Skipped { id, reason }),
             Outcome::NotFound => outcome.skipped.push(Skipped { id, reason: "there is no such job" }),

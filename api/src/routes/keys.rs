@@ -2,19 +2,23 @@
 
 use axum::{extract::State, http::StatusCode};
 use buildit_shared::{
-    db::api_keys::{self, NewKey},
-    ids::ApiKeyId,
+    db::{
+        api_keys::{self, NewKey},
+        audit::{self, Entry},
+    },
+    ids::{ApiKeyId, UserId},
     permission::Permission,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{projects, run_view::time};
 use crate::{
     App,
-    auth::{Allowed, OrgAdmin},
+    auth::{Allowed, Caller, OrgAdmin, SignedIn},
     error::{ApiError, ErrorBody, Result},
     extract::{Json, Path, Query},
     page::{Page, PageParams},
@@ -31,6 +35,8 @@ pub(crate) struct ApiKey {
     permissions: Vec<String>,
     /// The one project it sees, if it is bound to one.
     project_id: Option<Uuid>,
+    /// The person whose own key it is; null for the organization's.
+    user_id: Option<Uuid>,
     created_at: Timestamp,
     /// To the minute.
     last_used_at: Option<Timestamp>,
@@ -55,6 +61,7 @@ impl From<api_keys::ApiKey> for ApiKey {
             prefix: key.prefix,
             permissions: key.permissions,
             project_id: key.project_id.map(|id| id.uuid()),
+            user_id: key.user_id.map(|id| id.uuid()),
             created_at: key.created_at.to_jiff(),
             last_used_at: time(key.last_used_at),
             expires_at: time(key.expires_at),
@@ -85,7 +92,7 @@ pub(crate) struct KeyPath {
     key: Uuid,
 }
 
-/// Make a key.
+/// Make a key of the organization.
 #[utoipa::path(post, path = "/api/v1/api-keys", tag = "api keys", security(("api_key" = ["org:admin"])),
     request_body = CreateApiKey, responses((status = 201, body = NewApiKey), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
@@ -94,6 +101,27 @@ pub(crate) async fn create(
     Json(new): Json<CreateApiKey>,
 ) -> Result<(StatusCode, Json<NewApiKey>)> {
     caller.require_whole_organization()?;
+    made(&app, &caller, new, None).await
+}
+
+/// Make a key of one's own in the organization that one looks at. It may no more than oneself, also later.
+#[utoipa::path(post, path = "/api/v1/me/api-keys", tag = "api keys", security(("session" = [])),
+    request_body = CreateApiKey, responses((status = 201, body = NewApiKey), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn create_own(
+    State(app): State<App>,
+    person: SignedIn,
+    Json(new): Json<CreateApiKey>,
+) -> Result<(StatusCode, Json<NewApiKey>)> {
+    let user = person.user_id;
+    made(&app, &person.caller()?, new, Some(user)).await
+}
+
+async fn made(
+    app: &App,
+    caller: &Caller,
+    new: CreateApiKey,
+    owner: Option<UserId>,
+) -> Result<(StatusCode, Json<NewApiKey>)> {
     if new.name.trim().is_empty() || new.name.chars().count() > 100 || new.name.chars().any(char::is_control) {
         return Err(ApiError::invalid("name", "say in 1 to 100 characters what the key is for"));
     }
@@ -103,7 +131,7 @@ pub(crate) async fn create(
         return Err(ApiError::forbidden(message));
     }
     let project = match &new.project {
-        Some(project) => Some(projects::find(&app, &caller, project).await?.id),
+        Some(project) => Some(projects::find(app, caller, project).await?.id),
         None => None,
     };
     let new = NewKey {
@@ -111,14 +139,20 @@ pub(crate) async fn create(
         name: new.name.trim(),
         permissions: &permissions,
         project_id: project,
+        user_id: owner,
         created_by: caller.user(),
         expires_at: new.expires_at,
     };
-    let created = api_keys::create(app.pool(), new).await?;
+    let mut tx = app.pool().begin().await?;
+    let created = api_keys::create(&mut *tx, new).await?;
+    let after = json!({ "prefix": created.key.prefix, "permissions": created.key.permissions });
+    let entry = Entry::new("api_key.created", &created.key.name).id(created.key.id).after(after);
+    audit::write(&mut *tx, caller.actor(), entry).await?;
+    tx.commit().await?;
     Ok((StatusCode::CREATED, Json(NewApiKey { token: created.plain, key: created.key.into() })))
 }
 
-/// The organization's keys, newest first, revoked ones included.
+/// The organization's keys and its members' own, newest first, revoked ones included.
 #[utoipa::path(get, path = "/api/v1/api-keys", tag = "api keys", security(("api_key" = ["org:admin"])),
     params(PageParams), responses((status = 200, body = Page<ApiKey>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
@@ -126,7 +160,20 @@ pub(crate) async fn list(
     caller: Allowed<OrgAdmin>,
     Query(page): Query<PageParams>,
 ) -> Result<Json<Page<ApiKey>>> {
-    let found = api_keys::list(app.pool(), caller.scope(), page.after()?, page.fetch()?).await?;
+    let found = api_keys::list(app.pool(), caller.scope(), None, page.after()?, page.fetch()?).await?;
+    Ok(Json(page.page(found, |key| key.id)?))
+}
+
+/// One's own keys in the organization that one looks at, newest first, revoked ones included.
+#[utoipa::path(get, path = "/api/v1/me/api-keys", tag = "api keys", security(("session" = [])),
+    params(PageParams), responses((status = 200, body = Page<ApiKey>), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn list_own(
+    State(app): State<App>,
+    person: SignedIn,
+    Query(page): Query<PageParams>,
+) -> Result<Json<Page<ApiKey>>> {
+    let (scope, user) = (person.caller()?.scope(), Some(person.user_id));
+    let found = api_keys::list(app.pool(), scope, user, page.after()?, page.fetch()?).await?;
     Ok(Json(page.page(found, |key| key.id)?))
 }
 
@@ -139,11 +186,29 @@ pub(crate) async fn revoke(
     Path(path): Path<KeyPath>,
 ) -> Result<StatusCode> {
     caller.require_whole_organization()?;
-    if api_keys::revoke(app.pool(), caller.scope(), ApiKeyId::from(path.key)).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(ApiError::not_found("API key", path.key))
-    }
+    revoked(&app, &caller, path.key, None).await
+}
+
+/// Revoke a key of one's own.
+#[utoipa::path(delete, path = "/api/v1/me/api-keys/{key}", tag = "api keys", security(("session" = [])),
+    params(KeyPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn revoke_own(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(path): Path<KeyPath>,
+) -> Result<StatusCode> {
+    let user = Some(person.user_id);
+    revoked(&app, &person.caller()?, path.key, user).await
+}
+
+async fn revoked(app: &App, caller: &Caller, key: Uuid, of: Option<UserId>) -> Result<StatusCode> {
+    let mut tx = app.pool().begin().await?;
+    let name = api_keys::revoke(&mut *tx, caller.scope(), of, ApiKeyId::from(key))
+        .await?
+        .ok_or_else(|| ApiError::not_found("API key", key))?;
+    audit::write(&mut *tx, caller.actor(), Entry::new("api_key.revoked", name).id(key)).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn permissions(names: &[String]) -> Result<Vec<Permission>> {

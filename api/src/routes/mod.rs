@@ -2,12 +2,15 @@
 
 mod artifacts;
 mod attempts;
+mod audit;
 mod deliveries;
 mod fleet;
 mod fleet_jobs;
 mod health;
+mod invitations;
 mod keys;
 mod logs;
+mod members;
 pub(crate) mod metrics;
 mod objects;
 mod older;
@@ -54,6 +57,16 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::create))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
+        .routes(routes!(keys::create_own, keys::list_own))
+        .routes(routes!(keys::revoke_own))
+        .routes(routes!(members::list))
+        .routes(routes!(members::change, members::remove))
+        .routes(routes!(members::roles))
+        .routes(routes!(invitations::create, invitations::list))
+        .routes(routes!(invitations::withdraw))
+        .routes(routes!(invitations::read, invitations::accept))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(session::sign_in, session::change, session::sign_out))
         .routes(routes!(session::me))
         .routes(routes!(session::change_password))

@@ -6,11 +6,15 @@ use axum::{
     response::IntoResponse,
 };
 use buildit_shared::{
-    db::pipelines::{self, Source},
+    db::{
+        audit::{self, Entry},
+        pipelines::{self, Source},
+    },
     ids::PipelineId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -104,7 +108,10 @@ pub(crate) async fn create(
     let source = source(new.file, new.config)?
         .ok_or_else(|| ApiError::invalid("file", "name a `file` in the repository or give a `config`"))?;
     let organization = caller.scope().organization;
-    let pipeline = pipelines::create(app.pool(), organization, project.id, &new.name, &source).await?;
+    let mut tx = app.pool().begin().await?;
+    let pipeline = pipelines::create(&mut *tx, organization, project.id, &new.name, &source).await?;
+    audit::write(&mut *tx, caller.actor(), entry("pipeline.created", &pipeline).after(shown(&pipeline))).await?;
+    tx.commit().await?;
     let location = app.url(&format!("/api/v1/pipelines/{}", pipeline.id));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Pipeline::from(pipeline))))
 }
@@ -152,9 +159,14 @@ pub(crate) async fn update(
         check_name(name)?;
     }
     let source = source(new.file, new.config)?;
-    let changed =
-        pipelines::update(app.pool(), caller.scope(), pipeline.id, new.name.as_deref(), source.as_ref()).await?;
-    Ok(Json(changed.ok_or_else(|| ApiError::not_found("pipeline", path.pipeline))?.into()))
+    let mut tx = app.pool().begin().await?;
+    let changed = pipelines::update(&mut *tx, caller.scope(), pipeline.id, new.name.as_deref(), source.as_ref())
+        .await?
+        .ok_or_else(|| ApiError::not_found("pipeline", path.pipeline))?;
+    let entry = entry("pipeline.updated", &changed).before(shown(&pipeline)).after(shown(&changed));
+    audit::write(&mut *tx, caller.actor(), entry).await?;
+    tx.commit().await?;
+    Ok(Json(changed.into()))
 }
 
 /// Delete a pipeline with its runs, which must have ended. Workers delete their logs and
@@ -167,8 +179,22 @@ pub(crate) async fn delete(
     caller: Allowed<ProjectWrite>,
     Path(path): Path<PipelinePath>,
 ) -> Result<StatusCode> {
-    let id = PipelineId::from(path.pipeline);
-    deleted(pipelines::delete(app.pool(), caller.scope(), id).await?, "pipeline", path.pipeline)
+    let pipeline = find(&app, &caller, path.pipeline).await?;
+    let mut tx = app.pool().begin().await?;
+    let deletion = pipelines::delete(&mut tx, caller.scope(), pipeline.id).await?;
+    let answer = deleted(deletion, "pipeline", path.pipeline)?;
+    audit::write(&mut *tx, caller.actor(), entry("pipeline.deleted", &pipeline).before(shown(&pipeline))).await?;
+    tx.commit().await?;
+    Ok(answer)
+}
+
+fn entry(action: &'static str, pipeline: &pipelines::Pipeline) -> Entry {
+    Entry::new(action, &pipeline.name).id(pipeline.id).project(pipeline.project_id)
+}
+
+/// What the audit log shows of it.
+fn shown(pipeline: &pipelines::Pipeline) -> Value {
+    json!({ "name": pipeline.name, "file": pipeline.file, "config": pipeline.config })
 }
 
 fn check_name(name: &str) -> Result<()> {

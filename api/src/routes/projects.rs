@@ -5,9 +5,13 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use buildit_shared::db::projects::{self, Changes, Deletion};
+use buildit_shared::db::{
+    audit::{self, Entry},
+    projects::{self, Changes, Deletion},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -95,6 +99,8 @@ pub(crate) async fn create(
     let mut tx = app.pool().begin().await?;
     let organization = caller.scope().organization;
     let (project, _) = projects::create(&mut tx, organization, &new.name, &new.repository, &default_branch).await?;
+    let entry = Entry::new("project.created", &project.name).id(project.id).project(project.id);
+    audit::write(&mut *tx, caller.actor(), entry.after(shown(&project))).await?;
     tx.commit().await?;
     let location = app.url(&format!("/api/v1/projects/{}", project.id));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Project::from(project))))
@@ -141,8 +147,14 @@ pub(crate) async fn update(
         repository: new.repository.as_deref(),
         default_branch: new.default_branch.as_deref(),
     };
-    let changed = projects::update(app.pool(), caller.scope(), project.id, changes).await?;
-    Ok(Json(changed.ok_or_else(|| ApiError::not_found("project", &path.project))?.into()))
+    let mut tx = app.pool().begin().await?;
+    let changed = projects::update(&mut *tx, caller.scope(), project.id, changes)
+        .await?
+        .ok_or_else(|| ApiError::not_found("project", &path.project))?;
+    let entry = Entry::new("project.updated", &changed.name).id(changed.id).project(changed.id);
+    audit::write(&mut *tx, caller.actor(), entry.before(shown(&project)).after(shown(&changed))).await?;
+    tx.commit().await?;
+    Ok(Json(changed.into()))
 }
 
 /// Delete a project with its pipelines and runs, which must have ended. Workers delete their logs and
@@ -156,7 +168,18 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode> {
     caller.require_whole_organization()?;
     let project = find(&app, &caller, &path.project).await?;
-    deleted(projects::delete(app.pool(), caller.scope(), project.id).await?, "project", &path.project)
+    let mut tx = app.pool().begin().await?;
+    let deletion = projects::delete(&mut tx, caller.scope(), project.id).await?;
+    let answer = deleted(deletion, "project", &path.project)?;
+    let entry = Entry::new("project.deleted", &project.name).id(project.id).project(project.id);
+    audit::write(&mut *tx, caller.actor(), entry.before(shown(&project))).await?;
+    tx.commit().await?;
+    Ok(answer)
+}
+
+/// What the audit log shows of it.
+fn shown(project: &projects::Project) -> Value {
+    json!({ "name": project.name, "repository": project.repository, "default_branch": project.default_branch })
 }
 
 /// The answer to a deletion.

@@ -7,6 +7,7 @@ use axum::{
 };
 use buildit_shared::{
     db::{
+        audit::{self, Actor, Entry},
         cancel::{self, Cancelled},
         create_run::{self, Created, NewRun},
         pipelines,
@@ -16,11 +17,12 @@ use buildit_shared::{
         step_queries, unless_deadlocked,
     },
     domain::{RunStatus, RunTrigger},
-    ids::{PipelineId, RunId},
+    ids::{OrganizationId, PipelineId, ProjectId, RunId},
     jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts},
     queue::Signal,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -138,10 +140,17 @@ pub(crate) async fn start_run(
     let mut tx = app.pool().begin().await?;
     let wake = app.notifier.wake(RunPipeline::QUEUE);
     let created = create_run::create(&mut tx, &new, &wake).await?;
+    let entry = entry("run.started", created.run_id, created.number, project.id);
+    audit::write(&mut *tx, caller.actor(), entry.after(json!({ "ref": new.git_ref, "trigger": new.trigger }))).await?;
     tx.commit().await?;
     wake.committed();
     app.notifier.send(Signal::Run(created.run_id));
     Ok(created)
+}
+
+/// An entry of the audit log about a run.
+pub(crate) fn entry(action: &'static str, run: RunId, number: i32, project: ProjectId) -> Entry {
+    Entry::new(action, format!("#{number}")).id(run).project(project)
 }
 
 /// The answer to a run that was started.
@@ -248,8 +257,7 @@ pub(crate) async fn cancel(
     Path(path): Path<RunPath>,
 ) -> Result<(StatusCode, Json<RunWithSteps>)> {
     let run = find(&app, &caller, path.run).await?;
-    let (organization, by) = (caller.scope().organization, caller.name());
-    match unless_deadlocked(|| cancel::cancel_alone(app.pool(), organization, run.id, &by)).await? {
+    match unless_deadlocked(|| cancelled(&app, caller.scope().organization, caller.actor(), &run)).await? {
         Cancelled::Requested(jobs) => {
             for job in jobs {
                 app.notifier.send(Signal::Cancel(job));
@@ -264,6 +272,36 @@ pub(crate) async fn cancel(
     }
 }
 
+async fn cancelled(
+    app: &App,
+    organization: OrganizationId,
+    by: &Actor,
+    run: &run_queries::Run,
+) -> std::result::Result<Cancelled, sqlx::Error> {
+    let mut tx = app.pool().begin().await?;
+    let cancelled = cancel::cancel_run(&mut tx, organization, run.id, &by.name).await?;
+    if let Cancelled::Requested(_) = cancelled {
+        audit::write(&mut *tx, by, entry("run.cancelled", run.id, run.number, run.project_id)).await?;
+    }
+    tx.commit().await?;
+    Ok(cancelled)
+}
+
+async fn retried(
+    app: &App,
+    organization: OrganizationId,
+    by: &Actor,
+    run: &run_queries::Run,
+) -> std::result::Result<Retried, sqlx::Error> {
+    let mut tx = app.pool().begin().await?;
+    let retried = retry::retry_run(&mut tx, organization, run.id).await?;
+    if retried == Retried::Started {
+        audit::write(&mut *tx, by, entry("run.retried", run.id, run.number, run.project_id)).await?;
+    }
+    tx.commit().await?;
+    Ok(retried)
+}
+
 /// Run again what did not succeed, in the same run.
 #[utoipa::path(post, path = "/api/v1/runs/{run}/retry", tag = "runs",
     security(("api_key" = ["project:write"])), params(RunPath),
@@ -276,8 +314,7 @@ pub(crate) async fn retry(
     Path(path): Path<RunPath>,
 ) -> Result<(StatusCode, Json<RunWithSteps>)> {
     let run = find(&app, &caller, path.run).await?;
-    let organization = caller.scope().organization;
-    match unless_deadlocked(|| retry::retry_alone(app.pool(), organization, run.id)).await? {
+    match unless_deadlocked(|| retried(&app, caller.scope().organization, caller.actor(), &run)).await? {
         Retried::Started => {
             app.notifier.jobs(RunStep::QUEUE);
             app.notifier.jobs(RunPipeline::QUEUE);
@@ -308,6 +345,8 @@ pub(crate) async fn rerun(
     let created = retry::rerun(&mut tx, caller.scope().organization, run.id, &caller.name(), &wake)
         .await?
         .ok_or_else(|| ApiError::not_found("run", path.run))?;
+    let entry = entry("run.started", created.run_id, created.number, run.project_id);
+    audit::write(&mut *tx, caller.actor(), entry.after(json!({ "again": run.id }))).await?;
     tx.commit().await?;
     wake.committed();
     app.notifier.send(Signal::Run(created.run_id));

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     App,
     auth::{Client, SignedIn, Who, origin},
-    error::{ApiError, ErrorBody, Result},
+    error::{ErrorBody, Result},
     extract::{Json, Path, Query},
     page::{Page, PageParams},
     sessions,
@@ -176,7 +176,7 @@ pub(crate) async fn me(State(app): State<App>, who: Who) -> Result<Json<Me>> {
                 .map(Into::into)
                 .collect(),
         },
-        Who::Key(key) => Me {
+        Who::Key(key, _) => Me {
             user: None,
             organization: Some(key.organization_id.uuid()),
             permissions: names(&key.permissions),
@@ -218,10 +218,8 @@ pub(crate) async fn revoke(
     person: SignedIn,
     Path(path): Path<SessionPath>,
 ) -> Result<StatusCode> {
-    match rows::revoke(app.pool(), person.user_id, SessionId::from(path.session)).await? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(ApiError::not_found("session", path.session)),
-    }
+    sessions::end(&app, &person, SessionId::from(path.session)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Change one's password. All other sessions end.

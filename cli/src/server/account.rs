@@ -2,10 +2,15 @@
 
 use anyhow::{Context, anyhow};
 use buildit_shared::{
-    db::{self, Use, organizations, users, welcome_links},
+    db::{
+        self, Use,
+        audit::{self, Actor, Entry},
+        organizations, users, welcome_links,
+    },
     ids::UserId,
     permission::Role,
 };
+use serde_json::json;
 use sqlx::PgConnection;
 use url::Url;
 
@@ -41,6 +46,9 @@ pub(crate) fn run(arguments: &Account) -> Result<Exit, Problem> {
         if arguments.operator {
             users::make_operator(&mut *tx, user).await?;
         }
+        let after = json!({ "role": role, "operator": arguments.operator });
+        let entry = Entry::new("account.linked", &arguments.email).id(user).after(after);
+        audit::write(&mut *tx, &Actor::command(organization, "buildit account"), entry).await?;
         println!("{}", link(&mut tx, user, &url).await?);
         tx.commit().await?;
         Ok(Exit::Success)

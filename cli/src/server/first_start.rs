@@ -66,6 +66,7 @@ pub(super) async fn home(pool: &PgPool, data: &Path, url: &Url) -> anyhow::Resul
         name: "buildit up",
         permissions: &Permission::ALL,
         project_id: None,
+        user_id: None,
         created_by: Some(user),
         expires_at: None,
     };

@@ -58,6 +58,7 @@ pub(super) async fn prepare(
             name: "push hook of hello",
             permissions: &[Permission::RunTrigger],
             project_id: Some(project),
+            user_id: None,
             created_by: None,
             expires_at: None,
         };

@@ -2,9 +2,14 @@
 
 use anyhow::{Context, anyhow};
 use buildit_shared::{
-    db::{self, Use, api_keys, organizations},
+    db::{
+        self, Use, api_keys,
+        audit::{self, Actor, Entry},
+        organizations,
+    },
     permission::Permission,
 };
+use serde_json::json;
 
 use crate::{
     arguments::Token,
@@ -36,10 +41,17 @@ pub(crate) fn run(arguments: &Token) -> Result<Exit, Problem> {
             name: &arguments.name,
             permissions: &permissions,
             project_id: project,
+            user_id: None,
             created_by: None,
             expires_at: None,
         };
-        println!("{}", api_keys::create(&pool, key).await?.plain);
+        let mut tx = pool.begin().await?;
+        let created = api_keys::create(&mut *tx, key).await?;
+        let after = json!({ "prefix": created.key.prefix, "permissions": created.key.permissions });
+        let entry = Entry::new("api_key.created", &created.key.name).id(created.key.id).after(after);
+        audit::write(&mut *tx, &Actor::command(organization, "buildit token"), entry).await?;
+        tx.commit().await?;
+        println!("{}", created.plain);
         Ok(Exit::Success)
     })
 }

@@ -6,7 +6,7 @@ use sqlx::{PgExecutor, PgPool};
 use super::Scope;
 use crate::{
     ids::{ApiKeyId, OrganizationId, ProjectId, UserId},
-    permission::Permission,
+    permission::{Permission, Role},
     token,
 };
 
@@ -26,6 +26,8 @@ pub struct NewKey<'a> {
     pub permissions: &'a [Permission],
     /// The one project it sees, if it is bound to one.
     pub project_id: Option<ProjectId>,
+    /// The person whose own key it is; nobody's is the organization's.
+    pub user_id: Option<UserId>,
     /// Who made it.
     pub created_by: Option<UserId>,
     /// From when on it is refused.
@@ -54,6 +56,8 @@ pub struct ApiKey {
     pub permissions: Vec<String>,
     /// The one project it sees, if it is bound to one.
     pub project_id: Option<ProjectId>,
+    /// The person whose own key it is.
+    pub user_id: Option<UserId>,
     /// When it was made.
     pub created_at: jiff_sqlx::Timestamp,
     /// When it was last used, to the minute.
@@ -75,7 +79,9 @@ pub struct Principal {
     pub organization_id: OrganizationId,
     /// The one project it sees, if it is bound to one.
     pub project_id: Option<ProjectId>,
-    /// What it may do; names that this program does not know give nothing.
+    /// The person whose own key it is.
+    pub user_id: Option<UserId>,
+    /// What it may do: names that this program does not know give nothing, and a person's key gives no more than they have.
     pub permissions: Vec<Permission>,
 }
 
@@ -86,10 +92,10 @@ pub async fn create(db: impl PgExecutor<'_>, new: NewKey<'_>) -> Result<Created,
     let key = sqlx::query_as!(
         ApiKey,
         r#"
-        insert into api_keys (id, organization_id, name, prefix, hash, permissions, project_id, created_by, expires_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        insert into api_keys (id, organization_id, name, prefix, hash, permissions, project_id, created_by, expires_at, user_id)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         returning id as "id: ApiKeyId", name, prefix, permissions, project_id as "project_id: ProjectId",
-                  created_at as "created_at: jiff_sqlx::Timestamp", last_used_at as "last_used_at: jiff_sqlx::Timestamp",
+                  user_id as "user_id: UserId", created_at as "created_at: jiff_sqlx::Timestamp", last_used_at as "last_used_at: jiff_sqlx::Timestamp",
                   expires_at as "expires_at: jiff_sqlx::Timestamp", revoked_at as "revoked_at: jiff_sqlx::Timestamp"
         "#,
         ApiKeyId::new().uuid(),
@@ -101,6 +107,7 @@ pub async fn create(db: impl PgExecutor<'_>, new: NewKey<'_>) -> Result<Created,
         new.project_id.map(ProjectId::uuid),
         new.created_by.map(UserId::uuid),
         new.expires_at.map(jiff_sqlx::Timestamp::from) as Option<jiff_sqlx::Timestamp>,
+        new.user_id.map(UserId::uuid),
     )
     .fetch_one(db)
     .await?;
@@ -114,11 +121,15 @@ pub async fn authenticate(pool: &PgPool, plain: &str) -> Result<Option<Principal
     }
     let row = sqlx::query!(
         r#"
-        select id as "id: ApiKeyId", name, organization_id as "organization_id: OrganizationId",
-               project_id as "project_id: ProjectId", permissions,
-               (last_used_at is null or last_used_at < now() - interval '1 minute') as "stale!"
-        from api_keys
-        where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())
+        select k.id as "id: ApiKeyId", k.name, k.organization_id as "organization_id: OrganizationId",
+               k.project_id as "project_id: ProjectId", k.permissions, k.user_id as "user_id: UserId",
+               m.role as "role?: Role", coalesce(u.operator, false) as "operator!",
+               (k.last_used_at is null or k.last_used_at < now() - interval '1 minute') as "stale!"
+        from api_keys k
+        left join users u on u.id = k.user_id
+        left join org_memberships m on m.user_id = k.user_id and m.organization_id = k.organization_id
+        where k.hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+          and (k.user_id is null or m.role is not null)
         "#,
         &token::hash(plain)[..]
     )
@@ -137,19 +148,26 @@ pub async fn authenticate(pool: &PgPool, plain: &str) -> Result<Option<Principal
         .execute(pool)
         .await?;
     }
+    let given = row.permissions.iter().filter_map(|name| Permission::parse(name));
+    let permissions = match row.role {
+        Some(role) => given.filter(|permission| role.allows(*permission, row.operator)).collect(),
+        None => given.collect(),
+    };
     Ok(Some(Principal {
         key_id: row.id,
         name: row.name,
         organization_id: row.organization_id,
         project_id: row.project_id,
-        permissions: row.permissions.iter().filter_map(|name| Permission::parse(name)).collect(),
+        user_id: row.user_id,
+        permissions,
     }))
 }
 
-/// An organization's keys, newest first, from `before` on.
+/// An organization's keys, or one person's own, newest first, from `before` on.
 pub async fn list(
     db: impl PgExecutor<'_>,
     scope: Scope,
+    of: Option<UserId>,
     before: Option<ApiKeyId>,
     limit: i64,
 ) -> Result<Vec<ApiKey>, sqlx::Error> {
@@ -157,33 +175,42 @@ pub async fn list(
         ApiKey,
         r#"
         select id as "id: ApiKeyId", name, prefix, permissions, project_id as "project_id: ProjectId",
-               created_at as "created_at: jiff_sqlx::Timestamp", last_used_at as "last_used_at: jiff_sqlx::Timestamp",
+               user_id as "user_id: UserId", created_at as "created_at: jiff_sqlx::Timestamp", last_used_at as "last_used_at: jiff_sqlx::Timestamp",
                expires_at as "expires_at: jiff_sqlx::Timestamp", revoked_at as "revoked_at: jiff_sqlx::Timestamp"
         from api_keys
         where organization_id = $1 and ($2::uuid is null or project_id = $2) and ($3::uuid is null or id < $3)
-        order by id desc limit $4
+          and ($4::uuid is null or user_id = $4)
+        order by id desc limit $5
         "#,
         scope.organization.uuid(),
         scope.project_uuid(),
         before.map(ApiKeyId::uuid),
+        of.map(UserId::uuid),
         limit
     )
     .fetch_all(db)
     .await
 }
 
-/// Refuses a key from now on; `false` if there is none.
-pub async fn revoke(db: impl PgExecutor<'_>, scope: Scope, id: ApiKeyId) -> Result<bool, sqlx::Error> {
-    let revoked = sqlx::query!(
+/// Refuses a key from now on, one person's own if one is given: its name, or none if there is none.
+pub async fn revoke(
+    db: impl PgExecutor<'_>,
+    scope: Scope,
+    of: Option<UserId>,
+    id: ApiKeyId,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
         r#"
         update api_keys set revoked_at = coalesce(revoked_at, now())
         where id = $1 and organization_id = $2 and ($3::uuid is null or project_id = $3)
+          and ($4::uuid is null or user_id = $4)
+        returning name
         "#,
         id.uuid(),
         scope.organization.uuid(),
-        scope.project_uuid()
+        scope.project_uuid(),
+        of.map(UserId::uuid)
     )
-    .execute(db)
-    .await?;
-    Ok(revoked.rows_affected() > 0)
+    .fetch_optional(db)
+    .await
 }

@@ -3,8 +3,6 @@
 //! What nobody works on ends at once. What an executor may have seen keeps its job, which stays claimable, so that a
 //! worker (this one's successor, if need be) finishes stopping it and keeps its log.
 
-use sqlx::PgPool;
-
 use super::{
     advance::{self, Tx},
     create_run::plan_key,
@@ -40,19 +38,6 @@ pub async fn cancel_run(
         return Ok(Cancelled::AlreadyEnded);
     }
     request(tx, id, &format!("cancelled by {by}")).await.map(Cancelled::Requested)
-}
-
-/// [`cancel_run`] in a transaction of its own.
-pub async fn cancel_alone(
-    pool: &PgPool,
-    organization: OrganizationId,
-    id: RunId,
-    by: &str,
-) -> Result<Cancelled, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    let cancelled = cancel_run(&mut tx, organization, id, by).await?;
-    tx.commit().await?;
-    Ok(cancelled)
 }
 
 /// The request itself; returns the jobs whose workers are to be told.

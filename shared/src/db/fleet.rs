@@ -1,6 +1,6 @@
 //! Queues and workers, as an operator sees them.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
 use crate::ids::WorkerId;
 
@@ -90,7 +90,7 @@ pub async fn queues(db: impl PgExecutor<'_>) -> Result<Vec<Queue>, sqlx::Error> 
 }
 
 /// Nothing is claimed from the queue from now on; what runs goes on.
-pub async fn pause(pool: &PgPool, queue: &str, by: &str, reason: Option<&str>) -> Result<(), sqlx::Error> {
+pub async fn pause(db: impl PgExecutor<'_>, queue: &str, by: &str, reason: Option<&str>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         insert into queues (name, paused_at, paused_by, paused_reason) values ($1, now(), $2, $3)
@@ -101,15 +101,15 @@ pub async fn pause(pool: &PgPool, queue: &str, by: &str, reason: Option<&str>) -
         by,
         reason
     )
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(())
 }
 
 /// The queue is claimed from again; `false` if it was not paused. The caller then tells its workers.
-pub async fn resume(pool: &PgPool, queue: &str) -> Result<bool, sqlx::Error> {
+pub async fn resume(db: impl PgExecutor<'_>, queue: &str) -> Result<bool, sqlx::Error> {
     let resumed = sqlx::query!("delete from queues where name = $1 and paused_at is not null", queue)
-        .execute(pool)
+        .execute(db)
         .await?
         .rows_affected();
     Ok(resumed > 0)

@@ -3,7 +3,9 @@
 use sqlx::PgPool;
 
 use super::{
-    advance, cancel,
+    advance,
+    audit::{self, Actor, Entry},
+    cancel,
     fleet_jobs::{self, JobRow},
     retry::{self, Retried},
     unless_deadlocked,
@@ -36,13 +38,13 @@ pub enum Outcome {
     NotFound,
 }
 
-/// Does it and tells the workers. `by` is who asked, for people.
+/// Does it, notes it in the installation's audit log, and tells the workers.
 pub async fn act(
     pool: &PgPool,
     notifier: &Notifier,
     action: Action,
     id: JobId,
-    by: &str,
+    by: &Actor,
 ) -> Result<Outcome, sqlx::Error> {
     unless_deadlocked(|| act_once(pool, notifier, action, id, by)).await
 }
@@ -52,13 +54,21 @@ async fn act_once(
     notifier: &Notifier,
     action: Action,
     id: JobId,
-    by: &str,
+    by: &Actor,
 ) -> Result<Outcome, sqlx::Error> {
     let Some(job) = fleet_jobs::find(pool, id).await? else { return Ok(Outcome::NotFound) };
     match action {
-        Action::Retry => retry(pool, notifier, &job).await,
+        Action::Retry => retry(pool, notifier, &job, by).await,
         Action::Discard => discard(pool, notifier, &job, by).await,
         Action::Cancel => cancel(pool, notifier, &job, by).await,
+    }
+}
+
+fn note(action: &'static str, job: &JobRow) -> Entry {
+    let entry = Entry::new(action, &job.kind).id(job.id).of_installation();
+    match job.project_id {
+        Some(project) => entry.project(project),
+        None => entry,
     }
 }
 
@@ -66,17 +76,23 @@ fn is_live(job: &JobRow) -> bool {
     fleet_jobs::LIVE.contains(&job.state.as_str())
 }
 
-async fn retry(pool: &PgPool, notifier: &Notifier, job: &JobRow) -> Result<Outcome, sqlx::Error> {
+async fn retry(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &Actor) -> Result<Outcome, sqlx::Error> {
     if is_live(job) {
+        let mut tx = pool.begin().await?;
         let hurried = sqlx::query!(
             "update jobs set state = 'ready', run_at = now() where id = $1 and state = 'scheduled'",
             job.id.uuid()
         )
-        .execute(pool)
+        .execute(&mut *tx)
         .await?
         .rows_affected();
+        if hurried == 0 {
+            return Ok(Outcome::Refused("it has not ended"));
+        }
+        audit::write(&mut *tx, by, note("job.retried", job)).await?;
+        tx.commit().await?;
         notifier.jobs(&job.queue);
-        return Ok(if hurried == 1 { Outcome::Done } else { Outcome::Refused("it has not ended") });
+        return Ok(Outcome::Done);
     }
     if job.state == fleet_jobs::SUCCEEDED {
         return Ok(Outcome::Refused("it succeeded"));
@@ -89,6 +105,9 @@ async fn retry(pool: &PgPool, notifier: &Notifier, job: &JobRow) -> Result<Outco
             Retried::InputsGone => Outcome::Refused(retry::INPUTS_GONE),
             Retried::NotFound => Outcome::Refused("its run was deleted"),
         };
+        if outcome == Outcome::Done {
+            audit::write(&mut *tx, by, note("job.retried", job)).await?;
+        }
         tx.commit().await?;
         for queue in [RunPipeline::QUEUE, RunStep::QUEUE, UploadArtifacts::QUEUE] {
             notifier.jobs(queue);
@@ -116,16 +135,17 @@ async fn retry(pool: &PgPool, notifier: &Notifier, job: &JobRow) -> Result<Outco
     if again == 0 {
         return Ok(Outcome::Refused("another job does the same work now"));
     }
+    audit::write(&mut *tx, by, note("job.retried", job)).await?;
     tx.commit().await?;
     notifier.jobs(&job.queue);
     Ok(Outcome::Done)
 }
 
-async fn discard(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &str) -> Result<Outcome, sqlx::Error> {
+async fn discard(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &Actor) -> Result<Outcome, sqlx::Error> {
     if !is_live(job) {
         return Ok(Outcome::Refused("it has ended"));
     }
-    let error = format!("discarded by {by}");
+    let error = format!("discarded by {}", by.name);
     let mut tx = pool.begin().await?;
     // The run's row first, as everywhere: otherwise a cancel and this could wait for each other.
     if let Some(run) = job.run_id {
@@ -165,6 +185,7 @@ async fn discard(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &str) -> 
     };
     let follow_up = advance::job_died(&mut tx, &ended, &error).await?;
     enqueue(&mut *tx, &follow_up).await?;
+    audit::write(&mut *tx, by, note("job.discarded", job)).await?;
     tx.commit().await?;
     for job in &follow_up {
         notifier.jobs(job.queue());
@@ -175,13 +196,14 @@ async fn discard(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &str) -> 
     Ok(Outcome::Done)
 }
 
-async fn cancel(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &str) -> Result<Outcome, sqlx::Error> {
+async fn cancel(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &Actor) -> Result<Outcome, sqlx::Error> {
     if !is_live(job) {
         return Ok(Outcome::Refused("it has ended"));
     }
     let mut tx = pool.begin().await?;
     if let Some(run) = job.run_id {
-        let told = cancel::request(&mut tx, run, &format!("cancelled by {by}")).await?;
+        let told = cancel::request(&mut tx, run, &format!("cancelled by {}", by.name)).await?;
+        audit::write(&mut *tx, by, note("job.cancelled", job)).await?;
         tx.commit().await?;
         for job in told {
             notifier.send(Signal::Cancel(job));
@@ -202,7 +224,7 @@ async fn cancel(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &str) -> R
         from ended
         "#,
         job.id.uuid(),
-        format!("cancelled by {by}")
+        format!("cancelled by {}", by.name)
     )
     .execute(&mut *tx)
     .await?
@@ -211,7 +233,11 @@ async fn cancel(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &str) -> R
         .execute(&mut *tx)
         .await?
         .rows_affected();
+    if dropped + told == 0 {
+        return Ok(Outcome::Refused("it has ended"));
+    }
+    audit::write(&mut *tx, by, note("job.cancelled", job)).await?;
     tx.commit().await?;
     notifier.send(Signal::Cancel(job.id));
-    Ok(if dropped + told > 0 { Outcome::Done } else { Outcome::Refused("it has ended") })
+    Ok(Outcome::Done)
 }

@@ -1,6 +1,6 @@
 //! Pipelines: a file in the repository or a config stored here.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::{Scope, projects::Deletion};
 use crate::ids::{OrganizationId, PipelineId, ProjectId};
@@ -138,16 +138,15 @@ pub async fn update(
     .await
 }
 
-/// Deletes a pipeline with its runs, unless one of them has not ended.
-pub async fn delete(pool: &PgPool, scope: Scope, id: PipelineId) -> Result<Deletion, sqlx::Error> {
-    let mut tx = pool.begin().await?;
+/// Deletes a pipeline with its runs, unless one of them has not ended. The caller commits.
+pub async fn delete(db: &mut PgConnection, scope: Scope, id: PipelineId) -> Result<Deletion, sqlx::Error> {
     let found = sqlx::query!(
         "select id from pipelines where organization_id = $1 and ($2::uuid is null or project_id = $2) and id = $3 for update",
         scope.organization.uuid(),
         scope.project_uuid(),
         id.uuid()
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut *db)
     .await?;
     if found.is_none() {
         return Ok(Deletion::NotFound);
@@ -156,12 +155,11 @@ pub async fn delete(pool: &PgPool, scope: Scope, id: PipelineId) -> Result<Delet
         r#"select count(*) as "count!" from pipeline_runs where pipeline_id = $1 and status in ('pending', 'running')"#,
         id.uuid()
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut *db)
     .await?;
     if active > 0 {
         return Ok(Deletion::Active(active));
     }
-    sqlx::query!("delete from pipelines where id = $1", id.uuid()).execute(&mut *tx).await?;
-    tx.commit().await?;
+    sqlx::query!("delete from pipelines where id = $1", id.uuid()).execute(db).await?;
     Ok(Deletion::Deleted)
 }

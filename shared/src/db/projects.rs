@@ -1,6 +1,6 @@
 //! Projects: a git repository plus its settings.
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Scope, pipelines};
@@ -146,9 +146,8 @@ pub async fn update(
     .await
 }
 
-/// Deletes a project with all that belongs to it, unless a run of it has not ended.
-pub async fn delete(pool: &PgPool, scope: Scope, id: ProjectId) -> Result<Deletion, sqlx::Error> {
-    let mut tx = pool.begin().await?;
+/// Deletes a project with all that belongs to it, unless a run of it has not ended. The caller commits.
+pub async fn delete(db: &mut PgConnection, scope: Scope, id: ProjectId) -> Result<Deletion, sqlx::Error> {
     // The lock keeps new runs out: their foreign key waits for it.
     let found = sqlx::query!(
         "select id from projects where organization_id = $1 and ($2::uuid is null or id = $2) and id = $3 for update",
@@ -156,7 +155,7 @@ pub async fn delete(pool: &PgPool, scope: Scope, id: ProjectId) -> Result<Deleti
         scope.project_uuid(),
         id.uuid()
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut *db)
     .await?;
     if found.is_none() {
         return Ok(Deletion::NotFound);
@@ -165,12 +164,11 @@ pub async fn delete(pool: &PgPool, scope: Scope, id: ProjectId) -> Result<Deleti
         r#"select count(*) as "count!" from pipeline_runs where project_id = $1 and status in ('pending', 'running')"#,
         id.uuid()
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut *db)
     .await?;
     if active > 0 {
         return Ok(Deletion::Active(active));
     }
-    sqlx::query!("delete from projects where id = $1", id.uuid()).execute(&mut *tx).await?;
-    tx.commit().await?;
+    sqlx::query!("delete from projects where id = $1", id.uuid()).execute(db).await?;
     Ok(Deletion::Deleted)
 }

@@ -1,7 +1,5 @@
 //! Runs again: a retry of what failed keeps the rest; a rerun is a new run at the same commit.
 
-use sqlx::PgPool;
-
 use super::{
     advance::{self, Tx},
     create_run::{self, Created, NewRun},
@@ -92,14 +90,6 @@ pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId)
         if stands.planned { advance::activate(tx, &run).await? } else { vec![advance::plan_again(&run, generation)] };
     enqueue(&mut **tx, &jobs).await?;
     Ok(Retried::Started)
-}
-
-/// [`retry_run`] in a transaction of its own.
-pub async fn retry_alone(pool: &PgPool, organization: OrganizationId, id: RunId) -> Result<Retried, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    let retried = retry_run(&mut tx, organization, id).await?;
-    tx.commit().await?;
-    Ok(retried)
 }
 
 /// A new run at the same commit; `None` when there is no such run in this organization.

@@ -210,7 +210,7 @@ pub async fn switch(db: impl PgExecutor<'_>, id: SessionId, organization: &str) 
     Ok(switched.rows_affected() > 0)
 }
 
-/// Deletes what let people in and does no more: ended sessions, links, counts of failures.
+/// Deletes what let people in and does no more: ended sessions, links, invitations, counts of failures.
 pub async fn prune(db: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
@@ -221,6 +221,7 @@ pub async fn prune(db: &PgPool) -> Result<(), sqlx::Error> {
     .execute(db)
     .await?;
     sqlx::query!("delete from welcome_links where expires_at < now()").execute(db).await?;
+    sqlx::query!("delete from invitations where expires_at < now()").execute(db).await?;
     sqlx::query!("delete from sign_in_failures where since < now() - interval '15 minutes'").execute(db).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Who may ask what: every route of the OpenAPI document, for nobody, for a stranger, and for a key that lacks the
 //! permission. A route without a row here fails.
 
-use buildit_shared::permission::Permission;
+use buildit_shared::permission::{Permission, Role};
 use buildit_tests::api::{Api, answer};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -70,6 +70,20 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
     ("delete", "/api/v1/sessions/{session}", "", Person),
     ("get", "/api/v1/welcome/{token}", "", Entrance(404)),
     ("post", "/api/v1/welcome/{token}", r#"{"password": "a good password"}"#, Entrance(404)),
+    ("post", "/api/v1/me/api-keys", r#"{"name": "a", "permissions": ["project:read"]}"#, Person),
+    ("get", "/api/v1/me/api-keys", "", Person),
+    ("delete", "/api/v1/me/api-keys/{key}", "", Person),
+    ("get", "/api/v1/roles", "", Own),
+    ("get", "/api/v1/members", "", Own),
+    ("patch", "/api/v1/members/{user}", r#"{"role": "viewer"}"#, NotFound),
+    ("delete", "/api/v1/members/{user}", "", NotFound),
+    ("post", "/api/v1/invitations", r#"{"email": "a@b.example", "role": "viewer"}"#, Own),
+    ("get", "/api/v1/invitations", "", Own),
+    ("delete", "/api/v1/invitations/{invitation}", "", NotFound),
+    ("get", "/api/v1/join/{token}", "", Entrance(404)),
+    ("post", "/api/v1/join/{token}", "{}", Entrance(404)),
+    ("get", "/api/v1/audit", "", Own),
+    ("get", "/api/v1/audit/export", "", Own),
     ("get", "/api/v1/fleet/jobs", "", Forbidden),
     ("post", "/api/v1/fleet/jobs/bulk", r#"{"action": "retry", "ids": []}"#, Forbidden),
     ("get", "/api/v1/fleet/jobs/{job}", "", Forbidden),
@@ -129,6 +143,7 @@ impl Filled {
         let (_, pipelines) = api.get("/api/v1/projects/web/pipelines").await;
         let (_, keys) = api.get("/api/v1/api-keys").await;
         let (_, jobs) = api.get("/api/v1/fleet/jobs").await;
+        let (_, invited) = api.post("/api/v1/invitations", json!({ "email": "a@b.example", "role": "viewer" })).await;
         let id = |page: &Value| page["items"][0]["id"].as_str().unwrap().to_owned();
         let fields = vec![
             ("project", project),
@@ -141,6 +156,8 @@ impl Filled {
             ("key", id(&keys)),
             ("job", id(&jobs)),
             ("queue", "steps".into()),
+            ("user", api.account("ada@acme.example", Some(Role::Viewer)).await.to_string()),
+            ("invitation", invited["id"].as_str().unwrap().to_owned()),
             ("session", at.run.to_string()),
             ("token", "biw_none".into()),
         ];
@@ -243,8 +260,10 @@ async fn a_key_bound_to_a_project_sees_no_other() {
         }
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let request = api.anonymous(method.clone(), &other.path(path)).bearer_auth(&key);
-        // Deleting a project is about the organization, whichever project it is.
-        let expected = if method == Method::DELETE && path.ends_with("{project}") { 403 } else { 404 };
+        // These are about the organization, whichever project it is.
+        let of_organization = (method == Method::DELETE && path.ends_with("{project}"))
+            || ["{user}", "{invitation}"].iter().any(|field| path.ends_with(field));
+        let expected = if of_organization { 403 } else { 404 };
         let (status, answered) = answer(with_body(request, body)).await;
         assert_eq!(status, expected, "{method} {path}: {answered}");
     }

@@ -2,11 +2,13 @@
 
 mod artifacts;
 mod attempts;
+mod audit;
 mod basics;
 mod borders;
 mod fleet;
 mod keys;
 mod logs;
+mod members;
 mod projects;
 mod reports;
 mod runs;

@@ -55,15 +55,15 @@ async fn a_newer_link_takes_the_place_of_an_older_one_and_none_serves_for_longer
 async fn an_account_and_a_password_open_a_session_until_it_is_ended() {
     let api = Api::start().await;
     let cookie = api.signed_in("ada@acme.example", Role::Viewer).await;
-    let (status, sessions) = answer(with(&api, Method::GET, "/api/v1/sessions", &cookie)).await;
+    let (status, sessions) = answer(api.as_person(Method::GET, "/api/v1/sessions", &cookie)).await;
     assert_eq!(status, 200, "{sessions}");
     let session = &sessions["items"][0];
     assert_eq!((&session["current"], &session["address"]), (&json!(true), &json!("127.0.0.1")));
-    assert_eq!(answer(with(&api, Method::GET, "/api/v1/projects", &cookie)).await.0, 200);
-    let out = with(&api, Method::DELETE, "/api/v1/session", &cookie).send().await.unwrap();
+    assert_eq!(answer(api.as_person(Method::GET, "/api/v1/projects", &cookie)).await.0, 200);
+    let out = api.as_person(Method::DELETE, "/api/v1/session", &cookie).send().await.unwrap();
     assert_eq!(out.status(), 204);
     assert!(out.headers()[header::SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
-    let (status, said) = answer(with(&api, Method::GET, "/api/v1/me", &cookie)).await;
+    let (status, said) = answer(api.as_person(Method::GET, "/api/v1/me", &cookie)).await;
     assert_eq!((status, &said["error"]["code"]), (401, &json!("unauthenticated")));
 }
 
@@ -71,21 +71,21 @@ async fn an_account_and_a_password_open_a_session_until_it_is_ended() {
 async fn one_ends_ones_own_sessions_and_nobody_elses() {
     let api = Api::start().await;
     let (one, two) = (api.signed_in("ada@acme.example", Role::Viewer).await, api.sign_in("ada@acme.example").await);
-    let (_, sessions) = answer(with(&api, Method::GET, "/api/v1/sessions", &one)).await;
+    let (_, sessions) = answer(api.as_person(Method::GET, "/api/v1/sessions", &one)).await;
     let other = sessions["items"].as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
     let path = format!("/api/v1/sessions/{}", other["id"].as_str().unwrap());
     let stranger = api.signed_in("eve@acme.example", Role::Owner).await;
-    assert_eq!(answer(with(&api, Method::DELETE, &path, &stranger)).await.0, 404);
-    assert_eq!(answer(with(&api, Method::DELETE, &path, &one)).await.0, 204);
-    assert_eq!(answer(with(&api, Method::GET, "/api/v1/me", &two)).await.0, 401);
-    assert_eq!(answer(with(&api, Method::GET, "/api/v1/me", &one)).await.0, 200);
+    assert_eq!(answer(api.as_person(Method::DELETE, &path, &stranger)).await.0, 404);
+    assert_eq!(answer(api.as_person(Method::DELETE, &path, &one)).await.0, 204);
+    assert_eq!(answer(api.as_person(Method::GET, "/api/v1/me", &two)).await.0, 401);
+    assert_eq!(answer(api.as_person(Method::GET, "/api/v1/me", &one)).await.0, 200);
 }
 
 #[tokio::test]
 async fn a_session_ends_after_a_month_or_a_week_without_use() {
     let api = Api::start().await;
     let cookie = api.signed_in("ada@acme.example", Role::Viewer).await;
-    let status = async || answer(with(&api, Method::GET, "/api/v1/me", &cookie)).await.0;
+    let status = async || answer(api.as_person(Method::GET, "/api/v1/me", &cookie)).await.0;
     for (change, expected) in [
         ("last_used_at = now() - interval '6 days'", 200),
         ("last_used_at = now() - interval '8 days'", 401),
@@ -140,13 +140,13 @@ async fn a_changed_password_ends_the_other_sessions() {
     let (one, two) = (api.signed_in("ada@acme.example", Role::Viewer).await, api.sign_in("ada@acme.example").await);
     let change = async |current: &str, new: &str| {
         let body = json!({ "current": current, "new": new });
-        answer(with(&api, Method::POST, "/api/v1/me/password", &one).json(&body)).await.0
+        answer(api.as_person(Method::POST, "/api/v1/me/password", &one).json(&body)).await.0
     };
     assert_eq!(change("a wrong password", "another password").await, 401);
     assert_eq!(change(PASSWORD, "ada@acme.example").await, 422);
     assert_eq!(change(PASSWORD, "another password").await, 204);
-    assert_eq!(answer(with(&api, Method::GET, "/api/v1/me", &one)).await.0, 200);
-    assert_eq!(answer(with(&api, Method::GET, "/api/v1/me", &two)).await.0, 401);
+    assert_eq!(answer(api.as_person(Method::GET, "/api/v1/me", &one)).await.0, 200);
+    assert_eq!(answer(api.as_person(Method::GET, "/api/v1/me", &two)).await.0, 401);
     assert_eq!(answer(credentials(&api, "ada@acme.example", PASSWORD)).await.0, 401);
     assert_eq!(answer(credentials(&api, "ada@acme.example", "another password")).await.0, 204);
 }
@@ -185,11 +185,11 @@ async fn a_person_sees_one_organization_at_a_time_and_only_their_own() {
     answer(api.anonymous(Method::POST, "/api/v1/projects").bearer_auth(&key).json(&body)).await;
     api.project("ours").await;
     let names = async || {
-        let (_, page) = answer(with(&api, Method::GET, "/api/v1/projects", &cookie)).await;
+        let (_, page) = answer(api.as_person(Method::GET, "/api/v1/projects", &cookie)).await;
         page["items"].as_array().unwrap().iter().map(|project| project["name"].clone()).collect::<Vec<_>>()
     };
     let switch = async |to: &str| {
-        answer(with(&api, Method::PATCH, "/api/v1/session", &cookie).json(&json!({ "organization": to }))).await.0
+        answer(api.as_person(Method::PATCH, "/api/v1/session", &cookie).json(&json!({ "organization": to }))).await.0
     };
     assert_eq!(names().await, ["ours"]);
     assert_eq!(switch("strangers").await, 404);
@@ -207,16 +207,16 @@ async fn a_person_sees_one_organization_at_a_time_and_only_their_own() {
         .unwrap();
     assert_eq!(names().await, ["theirs"], "what is left to see");
     sqlx::query("delete from org_memberships").execute(&mut *db).await.unwrap();
-    let (status, said) = answer(with(&api, Method::GET, "/api/v1/projects", &cookie)).await;
+    let (status, said) = answer(api.as_person(Method::GET, "/api/v1/projects", &cookie)).await;
     assert_eq!((status, &said["error"]["code"]), (403, &json!("no_organization")));
-    assert_eq!(answer(with(&api, Method::GET, "/api/v1/me", &cookie)).await.1["organization"], Value::Null);
+    assert_eq!(answer(api.as_person(Method::GET, "/api/v1/me", &cookie)).await.1["organization"], Value::Null);
 }
 
 #[tokio::test]
 async fn only_an_operator_sees_the_fleet_whatever_the_role() {
     let api = Api::start().await;
     let cookie = api.signed_in("ada@acme.example", Role::Owner).await;
-    let status = async || answer(with(&api, Method::GET, "/api/v1/fleet/queues", &cookie)).await.0;
+    let status = async || answer(api.as_person(Method::GET, "/api/v1/fleet/queues", &cookie)).await.0;
     assert_eq!(status().await, 403);
     let ada = users::ensure(&api.database.pool, "ada@acme.example", "").await.unwrap();
     users::make_operator(&api.database.pool, ada).await.unwrap();
@@ -230,9 +230,4 @@ async fn link(api: &Api, user: UserId) -> String {
 
 fn credentials(api: &Api, email: &str, password: &str) -> RequestBuilder {
     api.anonymous(Method::POST, "/api/v1/session").json(&json!({ "email": email, "password": password }))
-}
-
-/// As a page of ours asks.
-fn with(api: &Api, method: Method, path: &str, cookie: &str) -> RequestBuilder {
-    api.anonymous(method, path).header(header::COOKIE, cookie).header("sec-fetch-site", "same-origin")
 }
