@@ -39,8 +39,9 @@ pub(crate) enum Command {
     /// Run a pipeline on this machine, without a server
     ///
     /// The steps run on a clean copy of the working tree that the current directory is in: all files
-    /// that git tracks or would track, as they are now. They run as processes of this machine, without
-    /// isolation, and their `image` is ignored. Ctrl-C asks them to end, a second one ends them.
+    /// that git tracks or would track, as they are now. Where a Docker engine answers each step runs in a
+    /// container of its `image`, else as a process of this machine, without isolation. Ctrl-C asks
+    /// them to end, a second one ends them.
     #[command(after_help = EXIT_CODES)]
     Run(Run),
     /// Announce pushes to a repository: install and run its git hooks
@@ -97,9 +98,9 @@ pub(crate) struct Run {
     /// Run only this step, after those whose outputs it gets
     #[arg(long, value_name = "NAME")]
     pub(crate) step: Option<String>,
-    /// Where steps run
-    #[arg(long, value_enum, default_value_t = ExecutorKind::Local)]
-    pub(crate) executor: ExecutorKind,
+    /// Where steps run [default: docker where an engine answers, else local]
+    #[arg(long, value_enum)]
+    pub(crate) executor: Option<ExecutorKind>,
     /// How many steps may run at once; by default as many as there are cores
     #[arg(long, value_name = "N")]
     pub(crate) parallel: Option<usize>,
@@ -110,8 +111,20 @@ pub(crate) struct Run {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExecutorKind {
-    /// As processes of this machine
+    /// As processes of this machine, without isolation; images are ignored
     Local,
+    /// As containers, by the Docker engine of this machine (DOCKER_HOST)
+    Docker,
+}
+
+impl ExecutorKind {
+    /// The setting that it means.
+    pub(crate) fn kind(self) -> crate::config::ExecutorKind {
+        match self {
+            Self::Local => crate::config::ExecutorKind::Local,
+            Self::Docker => crate::config::ExecutorKind::Docker,
+        }
+    }
 }
 
 /// What all commands that serve have in common.
@@ -187,12 +200,27 @@ impl Worker {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) api: Api,
+    /// Where steps run [default: as before; at the first start docker where an engine answers, else local]
+    /// [env: BUILDIT_EXECUTOR]
+    #[arg(long, value_enum)]
+    pub(crate) executor: Option<ExecutorKind>,
     /// Workers in this process; with 0 start your own by `buildit worker`
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) workers: u32,
     /// No sample project on the first start
     #[arg(long)]
     pub(crate) no_sample: bool,
+}
+
+impl Up {
+    /// The flags that were given, as settings.
+    pub(crate) fn flags(&self) -> Map<String, Value> {
+        let mut flags = self.api.flags();
+        if let Some(executor) = self.executor {
+            flags.insert("executor".into(), executor.kind().name().into());
+        }
+        flags
+    }
 }
 
 #[derive(Debug, clap::Args)]

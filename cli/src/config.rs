@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use buildit_shared::jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts};
-use buildit_worker::executor::kubernetes;
+use buildit_worker::executor::{docker, kubernetes};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ const RESERVED: &[&str] = &["URL", "TOKEN", "CONFIG"];
 const SECRETS: &str = "SECRET_";
 
 /// Tables of the file: `[storage] bucket` is `BUILDIT_STORAGE_BUCKET`.
-const TABLES: &[&str] = &["kubernetes", "storage"];
+const TABLES: &[&str] = &["docker", "kubernetes", "storage"];
 
 /// Taken as they are: never read as a number, which an error would then repeat.
 const VERBATIM: &[&str] = &["signing_key", "storage.access_key", "storage.secret_key"];
@@ -60,8 +60,10 @@ pub(crate) struct Settings {
     pub(crate) repository_roots: Vec<PathBuf>,
     /// The image registry that deployments name.
     pub(crate) registry: String,
-    /// Where steps run.
-    pub(crate) executor: ExecutorKind,
+    /// Where steps run; without it `up` chooses, and a worker takes `local`.
+    pub(crate) executor: Option<ExecutorKind>,
+    /// How they run on a Docker engine.
+    pub(crate) docker: docker::Settings,
     /// How they run on a cluster.
     pub(crate) kubernetes: kubernetes::Settings,
     /// The program that carries out steps on this machine; the one beside this program without it.
@@ -92,8 +94,21 @@ pub(crate) struct Settings {
 pub(crate) enum ExecutorKind {
     /// As processes of the worker's machine, without isolation.
     Local,
+    /// As containers of the worker's machine.
+    Docker,
     /// As pods of a cluster.
     Kubernetes,
+}
+
+impl ExecutorKind {
+    /// As it is written in settings.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
 }
 
 /// How log lines look.
@@ -120,7 +135,8 @@ impl Default for Settings {
             storage: StorageSettings::default(),
             repository_roots: Vec::new(),
             registry: "localhost:5000".into(),
-            executor: ExecutorKind::Local,
+            executor: None,
+            docker: docker::Settings::default(),
             kubernetes: kubernetes::Settings::default(),
             runner: None,
             pipeline_slots: 4,

@@ -47,7 +47,7 @@ pub enum AttemptError {
     },
 }
 
-fn folder_error(what: &'static str) -> impl Fn(io::Error) -> AttemptError {
+pub(crate) fn folder_error(what: &'static str) -> impl Fn(io::Error) -> AttemptError {
     move |source| AttemptError::Folder { what, source }
 }
 
@@ -57,28 +57,55 @@ fn folder_error(what: &'static str) -> impl Fn(io::Error) -> AttemptError {
 pub fn run(layout: &Layout, attempt_id: &str) -> Result<(), AttemptError> {
     let started_at_ms = now_ms();
     settle();
-    let folder = layout.attempt(attempt_id);
     let spec = read_spec(attempt_id)?;
-    let mut lock = take_lock(&folder)?;
-    descendants::adopt_orphans().map_err(|error| folder_error("children cannot be adopted")(error.into()))?;
-    let mut watch = Watch::new(&folder).map_err(folder_error("cannot watch for a stop"))?;
-    writeln!(lock, "{}\n{}", std::process::id(), boot_id().unwrap_or_default())
-        .map_err(folder_error("the lock cannot be written"))?;
-    if !layout.begin(attempt_id, spec.durable).map_err(folder_error("the marker cannot be made"))? {
-        return Err(AttemptError::BegunBefore);
+    Begun::new(layout, &spec)?.carry_out(&spec, started_at_ms, |_| ())
+}
+
+/// An attempt that is this process's from now on, and nobody else's ever.
+pub(crate) struct Begun {
+    folder: AttemptFolder,
+    lock: File,
+    watch: Watch,
+}
+
+impl Begun {
+    /// Wins the attempt, which leaves standard error.
+    pub(crate) fn new(layout: &Layout, spec: &AttemptSpec) -> Result<Begun, AttemptError> {
+        let folder = layout.attempt(&spec.attempt_id);
+        let mut lock = take_lock(&folder)?;
+        descendants::adopt_orphans().map_err(|error| folder_error("children cannot be adopted")(error.into()))?;
+        let watch = Watch::new(&folder).map_err(folder_error("cannot watch for a stop"))?;
+        writeln!(lock, "{}\n{}", std::process::id(), boot_id().unwrap_or_default())
+            .map_err(folder_error("the lock cannot be written"))?;
+        if !layout.begin(&spec.attempt_id, spec.durable).map_err(folder_error("the marker cannot be made"))? {
+            return Err(AttemptError::BegunBefore);
+        }
+        let errors =
+            append_to(&folder.runner_errors()).map_err(folder_error("the file for errors cannot be opened"))?;
+        rustix::stdio::dup2_stderr(errors)
+            .map_err(|cause| folder_error("standard error cannot be left")(cause.into()))?;
+        Ok(Begun { folder, lock, watch })
     }
-    let errors = append_to(&folder.runner_errors()).map_err(folder_error("the file for errors cannot be opened"))?;
-    rustix::stdio::dup2_stderr(errors).map_err(|cause| folder_error("standard error cannot be left")(cause.into()))?;
-    let mut files = |workspace: &Path, watch: &mut Watch| unpack_files(&spec, workspace, watch);
-    let log = open_log(&folder).map_err(folder_error("the log cannot be opened"))?;
-    let place = Place { folder: &folder, log, printer: None, fill: &mut files };
-    let report = carry_out(&spec, place, &mut watch, started_at_ms);
-    let text =
-        serde_json::to_vec(&report).map_err(|error| folder_error("the report cannot be written")(error.into()))?;
-    folder.write_whole(&folder.result(), &text).map_err(folder_error("the report cannot be written"))?;
-    // Before the watch: closing that takes the kernel some ten milliseconds.
-    drop(lock);
-    Ok(())
+
+    /// Carries it out and leaves the report, to which `more` may add.
+    pub(crate) fn carry_out(
+        mut self,
+        spec: &AttemptSpec,
+        started_at_ms: u64,
+        more: impl FnOnce(&mut Report),
+    ) -> Result<(), AttemptError> {
+        let mut files = |workspace: &Path, watch: &mut Watch| unpack_files(spec, workspace, watch);
+        let log = open_log(&self.folder).map_err(folder_error("the log cannot be opened"))?;
+        let place = Place { folder: &self.folder, log, printer: None, fill: &mut files };
+        let mut report = carry_out(spec, place, &mut self.watch, started_at_ms);
+        more(&mut report);
+        let error = folder_error("the report cannot be written");
+        let text = serde_json::to_vec(&report).map_err(|cause| error(cause.into()))?;
+        self.folder.write_whole(&self.folder.result(), &text).map_err(&error)?;
+        // Before the watch: closing that takes the kernel some ten milliseconds.
+        drop(self.lock);
+        Ok(())
+    }
 }
 
 /// Makes the process fit to be a step's runner.
@@ -88,6 +115,17 @@ pub(crate) fn settle() {
     // What the starter left open is not the step's.
     close_fds::set_fds_cloexec(3, &[]);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}
+
+/// What the image sets is the commands' too; the attempt's own wins. `HOME` is the attempt's, and a
+/// cluster's API is none of the step's business.
+pub(crate) fn inherit_environment(spec: &mut AttemptSpec) {
+    for (name, value) in std::env::vars_os() {
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
+        if name != "HOME" && !name.starts_with("KUBERNETES_") {
+            spec.environment.entry(name).or_insert(value);
+        }
+    }
 }
 
 /// What is not the same everywhere an attempt runs.
@@ -242,7 +280,12 @@ fn read_spec(attempt_id: &str) -> Result<AttemptSpec, AttemptError> {
     let text = io::read_to_string(io::stdin()).map_err(&error)?;
     let null = File::open("/dev/null").map_err(&error)?;
     rustix::stdio::dup2_stdin(null).map_err(|cause| error(cause.into()))?;
-    let spec: AttemptSpec = serde_json::from_str(&text).map_err(|error| AttemptError::Spec(error.to_string()))?;
+    parse_spec(&text, attempt_id)
+}
+
+/// The spec of this attempt, if this build can carry it out.
+pub(crate) fn parse_spec(text: &str, attempt_id: &str) -> Result<AttemptSpec, AttemptError> {
+    let spec: AttemptSpec = serde_json::from_str(text).map_err(|error| AttemptError::Spec(error.to_string()))?;
     if spec.version != SPEC_VERSION {
         return Err(AttemptError::Spec(format!("version {} is not known", spec.version)));
     }

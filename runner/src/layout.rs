@@ -4,6 +4,7 @@
 //! <root>/begun/<attempt>             made once, by whoever may run the attempt; outlives the folder
 //! <root>/attempts/<attempt>/
 //!     lock                           flock held by the runner for life; its pid and boot id
+//!     spec.json                      from the starter, for a container; its runner removes it once it has begun
 //!     stop                           from the starter: "end it", with a grace in milliseconds
 //!     log                            from the runner, masked, only ever appended to
 //!     runner.err                     what the runner itself had to complain about
@@ -119,6 +120,8 @@ macro_rules! files {
 files! {
     /// Held locked by the runner for life.
     lock = "lock";
+    /// The [`crate::AttemptSpec`], where standard input cannot bring it.
+    spec = "spec.json";
     /// The request to stop.
     stop = "stop";
     /// The masked log.
@@ -144,14 +147,20 @@ impl AttemptFolder {
     }
 
     /// Writes `bytes` under a temporary name and renames it to `target`, one of this folder's
-    /// files: a reader sees all of it or nothing.
+    /// files: a reader sees all of it or nothing. What a step may have put under either name is not followed. Everybody
+    /// who gets into the folder may read it.
     pub fn write_whole(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let write = WRITES.fetch_add(1, Ordering::Relaxed);
         let mut name = target.as_os_str().to_owned();
         name.push(format!(".{}.{write}", std::process::id()));
         let temporary = PathBuf::from(name);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        // Left by a process of this number that was killed, if at all.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
         file.write_all(bytes)?;
         drop(file);
         std::fs::rename(&temporary, target)

@@ -8,6 +8,7 @@
 
 pub mod attempt;
 mod commands;
+pub mod contained;
 mod descendants;
 pub mod layout;
 mod log;

@@ -77,7 +77,7 @@ pub fn pack(
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o600)
+        .mode(0o644)
         .open(target)
         .map_err(PackError::Write)?;
     let sink = Hashing { file, hash: Sha256::new(), size: 0 };

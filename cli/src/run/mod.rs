@@ -19,17 +19,22 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, anyhow, ensure};
 use buildit_shared::domain::RunStatus;
 use buildit_shared::pipeline::{self, Context, Event, EventKind, Plan};
-use buildit_worker::executor::LocalExecutor;
+use buildit_worker::executor::{DockerExecutor, Executor, LocalExecutor, docker};
 use uuid::Uuid;
 
 use crate::PIPELINE_FILE;
-use crate::arguments::Run;
+use crate::arguments::{self, Run};
+use crate::choice::Choice;
+use crate::config::{ExecutorKind, Settings};
 use crate::exit::{Exit, Problem};
 use checkout::WorkingTree;
 use output::Output;
 
 /// Variables that hold the values of `${secrets.NAME}`.
 const SECRET: &str = "BUILDIT_SECRET_";
+
+/// Seconds that an image may fail to be pulled: somebody is waiting.
+const PULL_LIMIT_S: u64 = 10;
 
 /// Of all variables and their values, the ones that are secrets.
 type Secrets = BTreeMap<String, String>;
@@ -51,13 +56,27 @@ pub(crate) fn run(arguments: Run) -> Result<Exit, Problem> {
     let parallel = arguments.parallel.unwrap_or_else(cores).max(1);
     let artifacts = arguments.artifacts.unwrap_or_else(|| tree.root.join(".buildit/artifacts"));
 
+    let settings = Settings::load(None, serde_json::Map::new())?.docker;
+    let settings = docker::Settings { pull_limit_s: settings.pull_limit_s.min(PULL_LIMIT_S), ..settings };
+
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let status = runtime.block_on(carry_out(&tree, plan, &wanted, parallel, &artifacts))?;
+    let status = runtime.block_on(async {
+        let choice = choose(arguments.executor, &settings).await?;
+        eprintln!("{}", choice.said);
+        carry_out(&tree, plan, &wanted, parallel, &artifacts, choice.kind, settings).await
+    })?;
     runtime.shutdown_background();
     Ok(match status {
         RunStatus::Success => Exit::Success,
         _ => Exit::Failure,
     })
+}
+
+async fn choose(asked: Option<arguments::ExecutorKind>, settings: &docker::Settings) -> Result<Choice, Problem> {
+    match asked {
+        Some(kind) => Choice::asked_for(kind.kind(), settings).await,
+        None => Ok(Choice::by_looking(settings).await),
+    }
 }
 
 async fn carry_out(
@@ -66,6 +85,8 @@ async fn carry_out(
     wanted: &[usize],
     parallel: usize,
     artifacts: &Path,
+    kind: ExecutorKind,
+    settings: docker::Settings,
 ) -> Result<RunStatus, Problem> {
     let cancel = signals::listen()?;
     // The attempts lie below it; steps may run as another user, who has to get through.
@@ -77,7 +98,12 @@ async fn carry_out(
     let checkout = home.path().join("checkout.tar.zst");
     tree.pack(&checkout, home.path())?;
 
-    let executor = LocalExecutor::new(home.path().to_owned(), runner()?);
+    let executor: Box<dyn Executor> = match kind {
+        ExecutorKind::Docker => Box::new(DockerExecutor::new(home.path().join("containers"), settings).ephemeral()),
+        ExecutorKind::Local | ExecutorKind::Kubernetes => {
+            Box::new(LocalExecutor::new(home.path().to_owned(), runner()?))
+        }
+    };
     let output = Output::start(plan.steps.iter().map(|step| step.name.clone()).collect());
     let run = Arc::new(steps::Run {
         executor,

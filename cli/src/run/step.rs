@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use buildit_runner::{ArtifactSpec, AttemptSpec, Outcome, Report, Staged};
 use buildit_shared::domain::StepStatus;
 use buildit_shared::pipeline::{OnLost, PlannedStep, Rendered};
-use buildit_worker::executor::{self, End, Executor, Handle, Launch};
+use buildit_worker::executor::{self, End, Handle, Launch};
 use futures::StreamExt;
 use uuid::Uuid;
 
@@ -110,7 +110,20 @@ async fn attempt(run: &Run, index: usize, rendered: &Rendered, inputs: &[PathBuf
         run.output.send(Piece::End(index)).await.ok();
         Ok::<_, executor::Error>(())
     };
-    let (log, end) = tokio::join!(log, end(run, &handle, Duration::from_millis(launch.spec.grace_ms)));
+    let tell = async {
+        let mut notices = run.executor.notices(&handle);
+        while let Some(notice) = notices.next().await {
+            if !notice.is_empty() {
+                run.say(index, notice).await;
+            }
+        }
+        std::future::pending().await
+    };
+    let both = async { tokio::join!(log, end(run, &handle, Duration::from_millis(launch.spec.grace_ms))) };
+    let (log, end) = tokio::select! {
+        both = both => both,
+        never = tell => never,
+    };
     log?;
     match end? {
         End::Reported(report) => Ok(ended(run, &handle, index, &report)),

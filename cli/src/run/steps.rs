@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use buildit_shared::domain::{RunStatus, StepStatus, outcome};
 use buildit_shared::pipeline::Plan;
-use buildit_worker::executor::{Executor, Handle, LocalExecutor};
+use buildit_worker::executor::{Executor, Handle};
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ use super::step::{self, Ended};
 /// What all steps share.
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) executor: LocalExecutor,
+    pub(super) executor: Box<dyn Executor>,
     pub(super) checkout: PathBuf,
     pub(super) plan: Plan,
     pub(super) secrets: Secrets,

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use buildit_shared::{attempt_token::AttemptTokens, queue::Signals};
-use buildit_worker::executor::{Executor, KubernetesExecutor, LocalExecutor};
+use buildit_worker::executor::{DockerExecutor, Executor, KubernetesExecutor, LocalExecutor};
 use sqlx::PgPool;
 
 use super::steps_folder;
@@ -13,6 +13,9 @@ use crate::{
     exit::Problem,
 };
 
+/// The folder of the attempts that run in containers, in the data folder.
+const CONTAINERS: &str = "containers";
+
 /// The executor of a worker with this data folder.
 pub(super) async fn executor(
     settings: &Settings,
@@ -20,11 +23,15 @@ pub(super) async fn executor(
     pool: &PgPool,
     signals: &Signals,
 ) -> Result<Arc<dyn Executor>, Problem> {
-    match settings.executor {
+    match settings.executor.unwrap_or(ExecutorKind::Local) {
         ExecutorKind::Local => {
             let steps = steps_folder(data);
             std::fs::create_dir_all(&steps).with_context(|| format!("cannot make {}", steps.display()))?;
             Ok(Arc::new(LocalExecutor::new(steps, settings.runner()?)))
+        }
+        ExecutorKind::Docker => {
+            settings.docker.runner().map_err(Problem::usage)?;
+            Ok(Arc::new(DockerExecutor::new(data.join(CONTAINERS), settings.docker.clone())))
         }
         ExecutorKind::Kubernetes => {
             if let Some(problem) = settings.kubernetes.problem() {

@@ -21,6 +21,8 @@ use super::account;
 
 /// The organization of an installation's first account.
 pub(crate) const ORGANIZATION: &str = "home";
+/// The variable that names the executor.
+pub(super) const EXECUTOR: &str = "BUILDIT_EXECUTOR";
 const ACCOUNT: &str = "admin@localhost";
 
 /// The key that links are signed with; made once.
@@ -71,6 +73,12 @@ pub(super) async fn home(pool: &PgPool, data: &Path, url: &Url) -> anyhow::Resul
         expires_at: None,
     };
     Ok(Home { organization, token: api_keys::create(pool, key).await?.plain, welcome })
+}
+
+/// The executor of the starts before this one; `local` where it was not written down yet.
+pub(super) fn executor(data: &Path) -> Option<String> {
+    let known = read(data, EXECUTOR);
+    known.or_else(|| env_file(data).exists().then(|| "local".to_owned()))
 }
 
 fn env_file(data: &Path) -> PathBuf {

@@ -22,12 +22,13 @@ use super::{
 };
 use crate::{
     arguments::Up,
-    config::{Settings, StorageKind},
+    choice::Choice,
+    config::{ExecutorKind, Settings, StorageKind},
     exit::{Exit, Problem},
 };
 
 pub(crate) fn run(arguments: &Up) -> Result<Exit, Problem> {
-    let settings = Settings::load(arguments.api.serving.config.as_deref(), arguments.api.flags())?;
+    let settings = Settings::load(arguments.api.serving.config.as_deref(), arguments.flags())?;
     log_to_stderr(&settings, "warn")?;
     serve(|shutdown| up(settings, arguments, shutdown))?;
     Ok(Exit::Success)
@@ -58,6 +59,9 @@ async fn up(mut settings: Settings, arguments: &Up, shutdown: CancellationToken)
         None => None,
     };
     let listeners = Listeners { api: listener, health };
+    let choice = choose(&settings, &data).await?;
+    println!("{}", choice.said);
+    settings.executor = Some(choice.kind);
     let mut postgres = Postgres::start(&data.join("postgres"), Lifetime::Independent, &|line| println!("{line}"))
         .await
         .context("cannot start Postgres")?;
@@ -65,6 +69,17 @@ async fn up(mut settings: Settings, arguments: &Up, shutdown: CancellationToken)
     let result = with_database(settings, &data, listeners, url, arguments, metrics, shutdown).await;
     postgres.stop().await.context("Postgres did not stop; the next start deals with it")?;
     result
+}
+
+/// The executor: what was asked for, else the one that this data folder has, since steps that are at work are there.
+async fn choose(settings: &Settings, data: &Path) -> Result<Choice, Problem> {
+    let as_before = |kind| Ok(Choice::of(kind, &settings.docker, "as before; --executor changes it"));
+    match (settings.executor, first_start::executor(data).as_deref()) {
+        (Some(kind), _) => Choice::asked_for(kind, &settings.docker).await,
+        (None, Some("docker")) => as_before(ExecutorKind::Docker),
+        (None, Some(_)) => as_before(ExecutorKind::Local),
+        (None, None) => Ok(Choice::by_looking(&settings.docker).await),
+    }
 }
 
 /// The sockets of this process, bound before anything else is touched.
@@ -159,6 +174,8 @@ fn write_env(
             ("BUILDIT_SIGNING_KEY", settings.signing_key.clone().unwrap_or_default()),
             ("BUILDIT_REPOSITORY_ROOTS", serde_json::to_string(&roots)?),
             ("BUILDIT_REGISTRY", settings.registry.clone()),
+            (first_start::EXECUTOR, settings.executor.map_or("local", ExecutorKind::name).to_owned()),
+            ("BUILDIT_DOCKER_HOST", settings.docker.address()),
         ],
     )
 }

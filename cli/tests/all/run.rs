@@ -49,7 +49,7 @@ impl Project {
         let runner = PathBuf::from(env!("CARGO_BIN_EXE_buildit")).with_file_name("buildit-runner");
         assert!(runner.exists(), "first: cargo build -p buildit-runner");
         let mut command = buildit();
-        command.arg("run").current_dir(self.path());
+        command.args(["run", "--executor", "local"]).current_dir(self.path());
         command
     }
 

@@ -14,7 +14,7 @@ use super::fetch::fetch;
 use super::stop::Phase;
 use super::upload::upload_all;
 use super::{Printer, STOPPED_UPLOAD_LIMIT, Stop, last_word};
-use crate::attempt::{self, Place, carry_out, now_ms, open_log};
+use crate::attempt::{self, Place, carry_out, inherit_environment, now_ms, open_log};
 use crate::layout::{AttemptFolder, Layout, is_attempt_id};
 use crate::net::{Client, GivenUp, Patience, chance};
 use crate::report::Outcome;
@@ -52,7 +52,7 @@ fn run(spec_file: &Path) -> Result<u8, String> {
         .try_clone_to_owned()
         .and_then(Printer::new)
         .map_err(|error| format!("standard output: {error}"))?;
-    inherit_environment(&mut spec);
+    inherit_environment(&mut spec.attempt);
     let kills_before = memory::oom_kills();
     let word = chance::<16>().map_err(|error| format!("no word of chance: {error}"))?;
     let client = Client::new(spec.ca.as_deref())?;
@@ -102,17 +102,6 @@ fn make_folder(spec: &PodSpec) -> io::Result<AttemptFolder> {
     let folder = layout.attempt(&spec.attempt.attempt_id);
     DirBuilder::new().recursive(true).mode(0o711).create(folder.path())?;
     Ok(folder)
-}
-
-/// What the image sets is the commands' too; the attempt's own wins. `HOME` is the attempt's, and
-/// the cluster's API is none of the step's business.
-fn inherit_environment(spec: &mut PodSpec) {
-    for (name, value) in std::env::vars_os() {
-        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
-        if name != "HOME" && !name.starts_with("KUBERNETES_") {
-            spec.attempt.environment.entry(name).or_insert(value);
-        }
-    }
 }
 
 fn begin(api: &Api<'_>, spec: &PodSpec, stop: &Arc<Stop>) -> Result<Begun, String> {

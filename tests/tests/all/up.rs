@@ -53,7 +53,7 @@ impl Machine {
             command.env_remove(name);
         }
         let process = command
-            .args(["up", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
+            .args(["up", "--executor", "local", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
             .arg(self.data())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())

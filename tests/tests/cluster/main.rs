@@ -3,5 +3,6 @@
 // A test's helpers fail like the test itself; clippy's own exception covers only the functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod docker;
 mod kubernetes;
 mod storage;

@@ -29,6 +29,7 @@
 //! Futures may be dropped at any time; what they have done then stays done, and repeating the call
 //! completes it.
 
+pub mod docker;
 pub mod fake;
 pub mod kubernetes;
 pub mod local;
@@ -44,6 +45,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
 
+pub use docker::DockerExecutor;
 pub use fake::FakeExecutor;
 pub use kubernetes::KubernetesExecutor;
 pub use local::LocalExecutor;

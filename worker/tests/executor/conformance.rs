@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buildit_runner::spec::{ArtifactSpec, AttemptSpec};
 use buildit_runner::{Outcome, Report};
-use buildit_worker::executor::{End, Error, Executor, Handle, MAX_CHUNK, State};
+use buildit_worker::executor::{End, Error, Executor, Handle, Launch, MAX_CHUNK, State};
 use futures::StreamExt;
 
 /// A fresh attempt that runs `commands`.
@@ -13,6 +13,11 @@ pub(crate) fn attempt(commands: &[&str]) -> AttemptSpec {
     let mut spec = AttemptSpec::new(uuid::Uuid::new_v4().to_string(), "conformance");
     spec.commands = commands.iter().map(|command| command.to_string()).collect();
     spec
+}
+
+/// It in an image with a shell, where the executor has images.
+pub(crate) fn launch(spec: &AttemptSpec) -> Launch {
+    Launch { image: "buildit.test/busybox:1".into(), ..Launch::from(spec.clone()) }
 }
 
 /// The report of an attempt that must end with one.
@@ -73,7 +78,7 @@ pub(crate) async fn with_a_shell(executor: &dyn Executor) {
 
 pub(crate) async fn runs_commands_in_order_and_reports(executor: &dyn Executor) {
     let spec = attempt(&["echo one", "cd /; X=two", "pwd; echo $X"]);
-    let handle = executor.start(&spec.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&spec)).await.unwrap();
     assert_eq!(log(executor, &handle).await, "$ echo one\none\n$ cd /; X=two\n$ pwd; echo $X\n/\ntwo\n");
     let report = report(executor, &handle).await;
     assert_eq!(report.outcome, Outcome::Exited { code: 0 });
@@ -84,7 +89,7 @@ pub(crate) async fn runs_commands_in_order_and_reports(executor: &dyn Executor) 
 }
 
 pub(crate) async fn stops_at_the_first_command_that_fails(executor: &dyn Executor) {
-    let handle = executor.start(&attempt(&["true", "exit 7", "echo no"]).into()).await.unwrap();
+    let handle = executor.start(&launch(&attempt(&["true", "exit 7", "echo no"]))).await.unwrap();
     let report = report(executor, &handle).await;
     assert_eq!(report.outcome, Outcome::Exited { code: 7 });
     assert_eq!(report.failed_command, Some(1));
@@ -93,17 +98,17 @@ pub(crate) async fn stops_at_the_first_command_that_fails(executor: &dyn Executo
 
 pub(crate) async fn starting_again_adopts(executor: &dyn Executor) {
     let spec = attempt(&["echo once; sleep 0.2"]);
-    let handle = executor.start(&spec.clone().into()).await.unwrap();
-    assert_eq!(executor.start(&spec.clone().into()).await.unwrap(), handle);
+    let handle = executor.start(&launch(&spec)).await.unwrap();
+    assert_eq!(executor.start(&launch(&spec)).await.unwrap(), handle);
     let first = report(executor, &handle).await;
-    assert_eq!(executor.start(&spec.clone().into()).await.unwrap(), handle);
+    assert_eq!(executor.start(&launch(&spec)).await.unwrap(), handle);
     assert_eq!(report(executor, &handle).await, first);
     assert_eq!(log(executor, &handle).await, "$ echo once; sleep 0.2\nonce\n");
 }
 
 pub(crate) async fn starting_at_once_runs_once(executor: &dyn Executor) {
     let spec = attempt(&["echo once"]);
-    let launch = spec.clone().into();
+    let launch = launch(&spec);
     let starts = futures::future::try_join_all((0..8).map(|_| executor.start(&launch)));
     let handle = starts.await.unwrap().remove(0);
     assert!(report(executor, &handle).await.outcome.is_success());
@@ -112,7 +117,7 @@ pub(crate) async fn starting_at_once_runs_once(executor: &dyn Executor) {
 
 pub(crate) async fn follows_live_and_from_any_offset(executor: &dyn Executor) {
     let spec = attempt(&["printf partial; while [ ! -e go ]; do sleep 0.01; done; echo rest"]);
-    let handle = executor.start(&spec.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&spec)).await.unwrap();
     log_shows(executor, &handle, "\npartial").await;
     assert_eq!(executor.state(&handle).await.unwrap(), State::Running);
     executor.stop(&handle, Duration::ZERO).await.unwrap();
@@ -122,20 +127,20 @@ pub(crate) async fn follows_live_and_from_any_offset(executor: &dyn Executor) {
     for from in [0, 1, whole.len() - 1, whole.len(), whole.len() + 10] {
         assert_eq!(log_from(executor, &handle, from as u64).await, whole.as_bytes().get(from..).unwrap_or_default());
     }
-    let large = executor.start(&attempt(&["head -c 2000000 /dev/zero"]).into()).await.unwrap();
+    let large = executor.start(&launch(&attempt(&["head -c 2000000 /dev/zero"]))).await.unwrap();
     assert_eq!(log_from(executor, &large, 0).await.len(), 2_000_000 + "$ head -c 2000000 /dev/zero\n".len());
 }
 
 pub(crate) async fn stops_what_runs(executor: &dyn Executor) {
     let patient = attempt(&["trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.01; done"]);
-    let handle = executor.start(&patient.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&patient)).await.unwrap();
     log_shows(executor, &handle, "\nup").await;
     executor.stop(&handle, Duration::from_secs(30)).await.unwrap();
     assert_eq!(report(executor, &handle).await.outcome, Outcome::Stopped);
     assert!(log(executor, &handle).await.ends_with("term\n"));
 
     let deaf = attempt(&["trap '' TERM; echo up; while :; do sleep 0.01; done"]);
-    let handle = executor.start(&deaf.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&deaf)).await.unwrap();
     log_shows(executor, &handle, "\nup").await;
     executor.stop(&handle, Duration::from_secs(3600)).await.unwrap();
     executor.stop(&handle, Duration::from_millis(10)).await.unwrap();
@@ -146,14 +151,14 @@ pub(crate) async fn a_stop_before_the_start_lets_nothing_run(executor: &dyn Exec
     let spec = attempt(&["echo no"]);
     let handle = Handle::new(&spec.attempt_id);
     executor.stop(&handle, Duration::ZERO).await.unwrap();
-    executor.start(&spec.clone().into()).await.unwrap();
+    executor.start(&launch(&spec)).await.unwrap();
     assert!(matches!(executor.wait(&handle).await.unwrap(), End::Lost { .. }));
     assert!(matches!(executor.follow(&handle, 0).next().await, Some(Err(Error::NotStarted))));
 }
 
 pub(crate) async fn ends_at_the_timeout(executor: &dyn Executor) {
     let spec = AttemptSpec { timeout_ms: 100, grace_ms: 10, ..attempt(&["true", "sleep 600"]) };
-    let handle = executor.start(&spec.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&spec)).await.unwrap();
     let report = report(executor, &handle).await;
     assert_eq!((report.outcome, report.failed_command), (Outcome::TimedOut, Some(1)));
 }
@@ -166,7 +171,7 @@ pub(crate) async fn stages_outputs_and_artifacts(executor: &dyn Executor) {
     let make = "mkdir out; echo a >out/a.txt; echo b >out/b.log";
     let outputs = vec!["out".into(), "nothing-here".into()];
     let spec = AttemptSpec { outputs, artifacts: artifacts.clone(), ..attempt(&[make]) };
-    let handle = executor.start(&spec.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&spec)).await.unwrap();
     let first = report(executor, &handle).await;
     let outputs = first.outputs.unwrap();
     assert_eq!(outputs.files, 2);
@@ -182,7 +187,7 @@ pub(crate) async fn stages_outputs_and_artifacts(executor: &dyn Executor) {
         artifacts,
         ..attempt(&["cat out/a.txt", "false"])
     };
-    let handle = executor.start(&spec.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&spec)).await.unwrap();
     let second = report(executor, &handle).await;
     assert!(log(executor, &handle).await.contains("\na\n"));
     assert_eq!(second.outcome, Outcome::Exited { code: 1 });
@@ -192,12 +197,12 @@ pub(crate) async fn stages_outputs_and_artifacts(executor: &dyn Executor) {
 
 pub(crate) async fn a_cleaned_attempt_never_runs_again(executor: &dyn Executor) {
     let spec = attempt(&["echo x"]);
-    let handle = executor.start(&spec.clone().into()).await.unwrap();
+    let handle = executor.start(&launch(&spec)).await.unwrap();
     report(executor, &handle).await;
     executor.clean(&handle).await.unwrap();
     assert_eq!(executor.state(&handle).await.unwrap(), State::Absent { begun: true });
     executor.clean(&handle).await.unwrap();
-    executor.start(&spec.clone().into()).await.unwrap();
+    executor.start(&launch(&spec)).await.unwrap();
     assert_eq!(executor.state(&handle).await.unwrap(), State::Absent { begun: true });
     assert!(matches!(executor.wait(&handle).await.unwrap(), End::Lost { .. }));
 }
@@ -209,9 +214,9 @@ pub(crate) async fn knows_nothing_of_what_was_never_started(executor: &dyn Execu
 }
 
 pub(crate) async fn sweeps_what_nobody_wants(executor: &dyn Executor) {
-    let running = executor.start(&attempt(&["sleep 600"]).into()).await.unwrap();
-    let ended = executor.start(&attempt(&["true"]).into()).await.unwrap();
-    let kept = executor.start(&attempt(&["true"]).into()).await.unwrap();
+    let running = executor.start(&launch(&attempt(&["sleep 600"]))).await.unwrap();
+    let ended = executor.start(&launch(&attempt(&["true"]))).await.unwrap();
+    let kept = executor.start(&launch(&attempt(&["true"]))).await.unwrap();
     report(executor, &ended).await;
     report(executor, &kept).await;
     let names = [running.attempt_id().to_owned(), ended.attempt_id().to_owned()];

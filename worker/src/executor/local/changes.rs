@@ -58,7 +58,7 @@ impl Changes {
 }
 
 /// The watched folders of one executor, and the thread that reads what the kernel tells of them.
-pub(super) struct Watcher {
+pub(in crate::executor) struct Watcher {
     watches: Mutex<Watches>,
     /// A watch of nothing, whose end wakes up the thread.
     own: WatchDescriptor,
@@ -88,7 +88,7 @@ struct Subscription {
 
 impl Watcher {
     /// `None` where the system has no instance or thread left to give.
-    pub(super) fn start() -> Option<Arc<Watcher>> {
+    pub(in crate::executor) fn start() -> Option<Arc<Watcher>> {
         let inotify = Inotify::init().ok()?;
         let own = inotify.watches().add("/", WatchMask::DELETE_SELF).ok()?;
         let watches = Mutex::new(inotify.watches());

@@ -16,10 +16,10 @@ use super::{Error, Handle, LocalExecutor, State, Swept, Tried, if_there};
 const RUNNER_EXIT: Duration = Duration::from_secs(2);
 
 /// What a step that nobody wants gets between TERM and KILL.
-const ORPHAN_GRACE: Duration = Duration::from_secs(10);
+pub(in crate::executor) const ORPHAN_GRACE: Duration = Duration::from_secs(10);
 
 /// No start comes later than this after its attempt was made; then the marker can go, too.
-const MARKERS_KEPT: Duration = Duration::from_secs(60 * 60 * 24 * 90);
+pub(in crate::executor) const MARKERS_KEPT: Duration = Duration::from_secs(60 * 60 * 24 * 90);
 
 impl LocalExecutor {
     pub(super) fn clean_now(&self, handle: &Handle) -> Result<(), Error> {
@@ -108,7 +108,7 @@ fn refuse_while_it_runs(folder: &AttemptFolder) -> Result<(), Error> {
 }
 
 /// The names in a folder whose files were last changed that long ago.
-fn old_names(folder: &Path, older_than: Duration) -> Result<Vec<String>, Error> {
+pub(in crate::executor) fn old_names(folder: &Path, older_than: Duration) -> Result<Vec<String>, Error> {
     let cannot = || format!("{} cannot be listed", folder.display());
     let Some(entries) = if_there(fs::read_dir(folder)).tried(cannot)? else {
         return Ok(Vec::new());
@@ -131,7 +131,7 @@ fn old_names(folder: &Path, older_than: Duration) -> Result<Vec<String>, Error> 
 }
 
 /// Removes a folder, also one with folders inside that are closed to their owner.
-fn remove_all(path: &Path) -> io::Result<()> {
+pub(in crate::executor) fn remove_all(path: &Path) -> io::Result<()> {
     match if_there(fs::remove_dir_all(path)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_folders(path)?;

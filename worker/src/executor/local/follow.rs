@@ -1,20 +1,25 @@
 //! Gives out an attempt's log as it grows.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use buildit_runner::layout::AttemptFolder;
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use tokio_util::bytes::Bytes;
 
 use super::changes::{Changes, Interest, Watcher};
-use super::{Error, Handle, LocalExecutor, LogStream, State, Tried, if_there};
+use super::{Error, LogStream, State, Tried, blocking, if_there, open_plain};
 use crate::executor::{LogChunk, MAX_CHUNK};
 
+/// Tells the attempt's state.
+type Look = Box<dyn Fn() -> BoxFuture<'static, Result<State, Error>> + Send + Sync>;
+
 struct Follower {
-    executor: LocalExecutor,
-    handle: Handle,
+    folder: AttemptFolder,
+    look: Look,
     at: u64,
     log: Option<Arc<File>>,
     changes: Changes,
@@ -22,14 +27,16 @@ struct Follower {
     complete: bool,
 }
 
-pub(super) fn follow(executor: LocalExecutor, handle: Handle, from: u64) -> LogStream {
-    let folder = match executor.folder(&handle) {
-        Ok(folder) => folder,
-        Err(error) => return stream::iter([Err(error)]).boxed(),
-    };
+/// The log in `folder` from byte `from` on, until `look` says that nothing more is written.
+pub(in crate::executor) fn follow(
+    folder: AttemptFolder,
+    watcher: Option<Arc<Watcher>>,
+    from: u64,
+    look: Look,
+) -> LogStream {
     let start = async move {
-        let changes = Watcher::changes(executor.watcher.as_ref(), &folder, Interest::Log);
-        let follower = Follower { executor, handle, at: from, log: None, changes, complete: false };
+        let changes = Watcher::changes(watcher.as_ref(), &folder, Interest::Log);
+        let follower = Follower { folder, look, at: from, log: None, changes, complete: false };
         stream::try_unfold(
             follower,
             |mut follower| async move { Ok(follower.next().await?.map(|chunk| (chunk, follower))) },
@@ -50,7 +57,7 @@ impl Follower {
             if self.complete {
                 return Ok(None);
             }
-            match self.state().await? {
+            match (self.look)().await? {
                 State::Starting | State::Running => self.changes.next().await,
                 State::Absent { .. } if self.log.is_none() => return Err(Error::NotStarted),
                 // What was written since the last look is still to be read.
@@ -61,19 +68,14 @@ impl Follower {
         }
     }
 
-    async fn state(&self) -> Result<State, Error> {
-        let handle = self.handle.clone();
-        self.executor.blocking(move |executor| executor.state_now(&handle)).await
-    }
-
     /// The next bytes there are, if any.
     async fn read(&mut self) -> Result<Bytes, Error> {
-        let (log, at, handle) = (self.log.clone(), self.at, self.handle.clone());
-        let read = move |executor: &LocalExecutor| {
+        let (log, at, path) = (self.log.clone(), self.at, self.folder.log());
+        let read = move || {
             let what = || "the log cannot be read".to_owned();
             let opened = match log {
                 Some(log) => Some(log),
-                None => if_there(fs::File::open(executor.folder(&handle)?.log())).tried(what)?.map(Arc::new),
+                None => if_there(open_plain(&path)).tried(what)?.map(Arc::new),
             };
             let Some(log) = opened else {
                 return Ok((None, Bytes::new()));
@@ -81,7 +83,7 @@ impl Follower {
             let chunk = read_chunk(&log, at).tried(what)?;
             Ok((Some(log), chunk))
         };
-        let (log, chunk) = self.executor.blocking(read).await?;
+        let (log, chunk) = blocking(read).await?;
         self.log = log;
         Ok(chunk)
     }

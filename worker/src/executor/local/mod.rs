@@ -14,16 +14,24 @@ mod start;
 mod state;
 mod survivors;
 
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildit_runner::layout::{AttemptFolder, is_attempt_id};
 use buildit_runner::{Layout, StepUser};
+use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use rustix::fs::OFlags;
 
-use changes::Watcher;
+pub(super) use changes::Watcher;
+pub(super) use clean::{MARKERS_KEPT, ORPHAN_GRACE, old_names, remove_all};
+pub(super) use follow::follow;
+pub(super) use state::{is_locked, read_report};
 
 use super::{End, Error, Executor, Handle, Launch, LogStream, State, Swept};
 
@@ -75,12 +83,18 @@ impl LocalExecutor {
         work: impl FnOnce(&LocalExecutor) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let executor = self.clone();
-        match tokio::task::spawn_blocking(move || work(&executor)).await {
-            Ok(done) => done,
-            Err(error) => Err(Error::Io {
-                what: "a task of the executor ended early".to_owned(),
-                source: io::Error::other(error),
-            }),
+        blocking(move || work(&executor)).await
+    }
+}
+
+/// Does `work`, which blocks, away from the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => {
+            Err(Error::Io { what: "a task of the executor ended early".to_owned(), source: io::Error::other(error) })
         }
     }
 }
@@ -97,7 +111,16 @@ impl Executor for LocalExecutor {
     }
 
     fn follow(&self, handle: &Handle, from: u64) -> LogStream {
-        follow::follow(self.clone(), handle.clone(), from)
+        let folder = match self.folder(handle) {
+            Ok(folder) => folder,
+            Err(error) => return stream::iter([Err(error)]).boxed(),
+        };
+        let (executor, handle) = (self.clone(), handle.clone());
+        let look = move || {
+            let (executor, handle) = (executor.clone(), handle.clone());
+            async move { executor.blocking(move |executor| executor.state_now(&handle)).await }.boxed()
+        };
+        follow(folder, self.watcher.clone(), from, Box::new(look))
     }
 
     fn wait<'a>(&'a self, handle: &'a Handle) -> BoxFuture<'a, Result<End, Error>> {
@@ -133,7 +156,7 @@ impl Executor for LocalExecutor {
 }
 
 /// Says what was tried when an input or output failed.
-trait Tried<T> {
+pub(super) trait Tried<T> {
     fn tried(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
@@ -143,8 +166,18 @@ impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
     }
 }
 
+/// Opens a file where a step may have put anything: a link, or something that is no file, is an error.
+fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a file")),
+    }
+}
+
 /// A file that may not be there.
-fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,6 +1,7 @@
 //! What the files say about an attempt.
 
-use std::fs::{self, File};
+use std::fs;
+use std::io::Read;
 use std::time::Duration;
 
 use buildit_runner::Report;
@@ -9,7 +10,10 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::changes::{Interest, Watcher};
-use super::{End, Error, Handle, LocalExecutor, State, Tried, if_there};
+use super::{End, Error, Handle, LocalExecutor, State, Tried, if_there, open_plain};
+
+/// Bytes of a report; a step may have written one itself.
+const REPORT_LIMIT: u64 = 16 << 20;
 
 impl LocalExecutor {
     pub(super) fn state_now(&self, handle: &Handle) -> Result<State, Error> {
@@ -81,11 +85,14 @@ impl LocalExecutor {
     }
 }
 
-fn read_report(folder: &AttemptFolder, handle: &Handle) -> Result<Option<Box<Report>>, Error> {
+/// The runner's last word, if it is there.
+pub(in crate::executor) fn read_report(folder: &AttemptFolder, handle: &Handle) -> Result<Option<Box<Report>>, Error> {
     let what = || "the report cannot be read".to_owned();
-    let Some(text) = if_there(fs::read(folder.result())).tried(what)? else {
+    let Some(file) = if_there(open_plain(&folder.result())).tried(what)? else {
         return Ok(None);
     };
+    let mut text = Vec::new();
+    file.take(REPORT_LIMIT).read_to_end(&mut text).tried(what)?;
     // One that a power cut left half written is none.
     let report: Option<Report> = serde_json::from_slice(&text).ok();
     Ok(report.filter(|report| report.attempt_id == handle.attempt_id()).map(Box::new))
@@ -93,9 +100,9 @@ fn read_report(folder: &AttemptFolder, handle: &Handle) -> Result<Option<Box<Rep
 
 /// Whether a runner lives. Takes the lock for a moment, in the mode in which those
 /// who only look don't get in each other's way.
-pub(super) fn is_locked(folder: &AttemptFolder) -> Result<bool, Error> {
+pub(in crate::executor) fn is_locked(folder: &AttemptFolder) -> Result<bool, Error> {
     let what = || "the lock cannot be probed".to_owned();
-    let Some(lock) = if_there(File::open(folder.lock())).tried(what)? else {
+    let Some(lock) = if_there(open_plain(&folder.lock())).tried(what)? else {
         return Ok(false);
     };
     match flock(&lock, FlockOperation::NonBlockingLockShared) {
