@@ -10,6 +10,7 @@ use buildit_shared::{
     attempt_token::AttemptTokens,
     queue::{Notifier, Signals},
     storage::Storage,
+    vault::Vault,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
@@ -29,6 +30,8 @@ pub struct Config {
     pub storage: Storage,
     /// What runners show for their attempts.
     pub attempt_tokens: AttemptTokens,
+    /// What secrets are sealed by; without it none can be set.
+    pub vault: Option<Vault>,
     /// Bytes of one attempt's log that are kept.
     pub log_limit: u64,
     /// Bytes that the runner of one attempt may store by itself, altogether.

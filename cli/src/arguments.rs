@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Make an API key and print it, once
     #[command(after_help = LAYERS)]
     Token(Token),
+    /// Look after the secrets of an installation
+    #[command(after_help = LAYERS, subcommand)]
+    Secrets(Secrets),
     /// Measure the queue on the database in DATABASE_URL; one JSON object a line
     #[command(after_help = EXIT_CODES, subcommand)]
     Bench(crate::bench::Bench),
@@ -241,6 +244,16 @@ pub(crate) struct Account {
     /// They operate the installation: see and change the queue
     #[arg(long)]
     pub(crate) operator: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Seal all secrets anew under BUILDIT_SECRETS_KEY
+    ///
+    /// First give every API process and worker the new key as BUILDIT_SECRETS_KEY and the old one in
+    /// BUILDIT_SECRETS_OLD_KEYS, a JSON array. After this the old one can go.
+    #[command(after_help = LAYERS)]
+    Rotate(Serving),
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use buildit_shared::jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts};
+use buildit_shared::{
+    jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts},
+    vault::Vault,
+};
 use buildit_worker::executor::{docker, kubernetes};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -27,14 +30,14 @@ const FILE: &str = "buildit.toml";
 /// the settings are read from.
 const RESERVED: &[&str] = &["URL", "TOKEN", "CONFIG"];
 
-/// Values for `${secrets.NAME}`, which have no names that we could know.
+/// Values for `${secrets.NAME}` in `buildit run`, which have no names that we could know.
 const SECRETS: &str = "SECRET_";
 
 /// Tables of the file: `[storage] bucket` is `BUILDIT_STORAGE_BUCKET`.
 const TABLES: &[&str] = &["docker", "kubernetes", "storage"];
 
 /// Taken as they are: never read as a number, which an error would then repeat.
-const VERBATIM: &[&str] = &["signing_key", "storage.access_key", "storage.secret_key"];
+const VERBATIM: &[&str] = &["signing_key", "secrets_key", "storage.access_key", "storage.secret_key"];
 
 /// Every setting there is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,10 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: u8,
     /// What links to objects are signed with; the same for all API processes and workers.
     pub(crate) signing_key: Option<String>,
+    /// What secrets are sealed under: 64 hexadecimal digits, the same for all API processes and workers.
+    pub(crate) secrets_key: Option<String>,
+    /// Keys that sealed before, until `buildit secrets rotate` has been through.
+    pub(crate) secrets_old_keys: Vec<String>,
     /// Where objects are.
     pub(crate) storage: StorageSettings,
     /// Projects' repositories may be paths below these folders.
@@ -132,6 +139,8 @@ impl Default for Settings {
             public_url: None,
             trusted_proxies: 0,
             signing_key: None,
+            secrets_key: None,
+            secrets_old_keys: Vec::new(),
             storage: StorageSettings::default(),
             repository_roots: Vec::new(),
             registry: "localhost:5000".into(),
@@ -254,6 +263,18 @@ impl Settings {
                 "no signing key of at least 32 characters is given: set BUILDIT_SIGNING_KEY, the same for the API and all workers"
             ))
         })
+    }
+
+    /// What secrets are sealed and opened by, if a key is given.
+    ///
+    /// # Errors
+    /// When what is given is no key.
+    pub(crate) fn vault(&self) -> Result<Option<Vault>, Problem> {
+        let Some(current) = &self.secrets_key else { return Ok(None) };
+        Vault::new(current, self.secrets_old_keys.iter().map(String::as_str))
+            .context("`secrets_key` or `secrets_old_keys` is wrong")
+            .map(Some)
+            .map_err(Problem::usage)
     }
 
     /// The program that carries out steps.

@@ -33,6 +33,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Worker(arguments) => server::run_worker(&arguments),
         Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Account(arguments) => server::run_account(&arguments),
+        Command::Secrets(command) => server::run_secrets(&command),
         Command::Token(arguments) => server::run_token(&arguments),
         Command::Bench(bench) => bench::run(bench),
     }

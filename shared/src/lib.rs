@@ -13,3 +13,4 @@ pub mod queue;
 mod secret;
 pub mod storage;
 pub mod token;
+pub mod vault;

@@ -14,6 +14,7 @@ use buildit_shared::{
     permission::{Permission, Role},
     queue::{Notifier, Signal},
     storage::{Signer, Storage},
+    vault::Vault,
 };
 use reqwest::{Method, RequestBuilder, header, redirect};
 use serde_json::{Value, json};
@@ -29,6 +30,8 @@ const SECRET: &[u8] = b"a secret";
 
 /// The password of [`Api::signed_in`].
 pub const PASSWORD: &str = "correct horse battery";
+/// What secrets are sealed under.
+pub const SECRETS_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 /// Bytes that are kept of an attempt's log.
 const LOG_LIMIT: u64 = 1 << 20;
 /// Bytes that an attempt may store, altogether.
@@ -105,6 +108,7 @@ impl Api {
             attempt_tokens: AttemptTokens::new(SECRET),
             public_url: url.parse().expect("an address"),
             repository_roots: vec![repositories.clone()],
+            vault: Some(Vault::new(SECRETS_KEY, []).expect("a key")),
             trusted_proxies: 0,
             metrics: None,
         };

@@ -23,6 +23,7 @@ use buildit_shared::{
     },
     permission::Permission,
     storage::{S3Settings, Signer, Storage},
+    vault::Vault,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -31,7 +32,12 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{api::client, cluster::Cluster, database::Database, s3};
+use crate::{
+    api::{SECRETS_KEY, client},
+    cluster::Cluster,
+    database::Database,
+    s3,
+};
 
 /// Longest wait for anything that is to happen.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -190,6 +196,7 @@ impl Installation {
             attempt_tokens: AttemptTokens::new(SIGNING_KEY.as_bytes()),
             public_url: self.url.parse().expect("an address"),
             repository_roots: vec![self.folder.path().join("repositories")],
+            vault: Some(Vault::new(SECRETS_KEY, []).expect("a key")),
             trusted_proxies: 0,
             metrics: None,
         };
@@ -233,6 +240,7 @@ impl Installation {
             .env("DATABASE_URL", &self.database_url)
             .env("BUILDIT_DATA_DIR", self.folder.path())
             .env("BUILDIT_SIGNING_KEY", SIGNING_KEY)
+            .env("BUILDIT_SECRETS_KEY", SECRETS_KEY)
             .env("BUILDIT_REPOSITORY_ROOTS", json!([self.folder.path().join("repositories")]).to_string())
             .env("BUILDIT_LOG", "info")
             .envs(self.s3.iter().flat_map(s3::variables))
@@ -245,6 +253,21 @@ impl Installation {
             .spawn()
             .expect("buildit starts");
         Worker { process: Mutex::new(process), log }
+    }
+
+    /// Carries out a command on this installation's database and returns what it printed.
+    pub fn command(&self, command: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let output = Command::new(programs().join("buildit"))
+            .arg(command)
+            .args(arguments)
+            .env_clear()
+            .env("DATABASE_URL", &self.database_url)
+            .envs(variables.iter().copied())
+            .current_dir(self.folder.path())
+            .output()
+            .expect("buildit starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Makes a project whose repository holds these files in one commit on `main`.
@@ -310,6 +333,14 @@ impl Installation {
     /// `GET`, with the status and the JSON of the answer.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         self.answer(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    /// Sets a secret of the organization.
+    pub async fn set_secret(&self, name: &str, value: &str) {
+        let body = json!({ "value": value });
+        let url = format!("{}/api/v1/secrets/{name}", self.url);
+        let (status, answer) = self.answer(self.client.put(url).json(&body)).await;
+        assert_eq!(status, 204, "{answer}");
     }
 
     /// `POST`, with the status and the JSON of the answer.

@@ -91,7 +91,7 @@ macro_rules! permits {
     )+};
 }
 
-permits!(ProjectRead, ProjectWrite, RunTrigger, OrgAdmin, FleetAdmin);
+permits!(ProjectRead, ProjectWrite, RunTrigger, SecretsWrite, OrgAdmin, FleetAdmin);
 
 impl<P> Deref for Allowed<P> {
     type Target = Caller;

@@ -19,6 +19,7 @@ mod projects;
 mod reports;
 mod run_view;
 mod runs;
+mod secrets;
 mod session;
 mod uploads;
 mod validate;
@@ -59,6 +60,10 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::create_own, keys::list_own))
         .routes(routes!(keys::revoke_own))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::set, secrets::delete))
+        .routes(routes!(secrets::list_of_project))
+        .routes(routes!(secrets::set_of_project, secrets::delete_of_project))
         .routes(routes!(members::list))
         .routes(routes!(members::change, members::remove))
         .routes(routes!(members::roles))

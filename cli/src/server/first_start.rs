@@ -25,9 +25,9 @@ pub(crate) const ORGANIZATION: &str = "home";
 pub(super) const EXECUTOR: &str = "BUILDIT_EXECUTOR";
 const ACCOUNT: &str = "admin@localhost";
 
-/// The key that links are signed with; made once.
-pub(super) fn signing_key(data: &Path) -> anyhow::Result<String> {
-    let path = data.join("signing.key");
+/// A key of 256 random bits in a file of that name; made once.
+pub(super) fn key(data: &Path, name: &str) -> anyhow::Result<String> {
+    let path = data.join(name);
     if let Ok(key) = fs::read_to_string(&path) {
         return Ok(key.trim().to_owned());
     }

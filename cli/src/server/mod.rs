@@ -7,6 +7,7 @@ mod first_start;
 mod follow;
 mod pushes;
 mod sample;
+mod secrets;
 mod token;
 mod up;
 mod worker;
@@ -14,6 +15,7 @@ mod worker;
 pub(crate) use account::run as run_account;
 pub(crate) use api::run as run_api;
 pub(crate) use first_start::ORGANIZATION;
+pub(crate) use secrets::run as run_secrets;
 pub(crate) use token::run as run_token;
 pub(crate) use up::run as run_up;
 use worker::bind_health;
@@ -154,6 +156,7 @@ async fn serve_api(
         database_url: url.to_owned(),
         storage,
         attempt_tokens: AttemptTokens::new(settings.signing_key()?.as_bytes()),
+        vault: settings.vault()?,
         log_limit: u64::from(settings.log_limit_mib) << 20,
         upload_limit: u64::from(settings.upload_limit_mib) << 20,
         public_url,
@@ -184,6 +187,7 @@ async fn work(
         pool: pool.clone(),
         logs: connect(Use::Logs, connections.min(8)).await?,
         storage,
+        vault: settings.vault()?,
         executor: executor::executor(settings, &data, &pool, &signals).await?,
         repositories: Repositories { folder: data.join("mirrors"), roots: settings.repository_roots.clone() },
         registry: settings.registry.clone(),

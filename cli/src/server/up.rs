@@ -100,7 +100,10 @@ async fn with_database(
     let database_url = settings.database_url()?.to_owned();
     let pool = db::connect(&database_url, Use::Api, 4).await.context("cannot reach our Postgres")?;
     db::migrate(&pool).await.context("cannot bring the database up to date")?;
-    settings.signing_key = Some(first_start::signing_key(data)?);
+    settings.signing_key = Some(first_start::key(data, "signing.key")?);
+    if settings.secrets_key.is_none() {
+        settings.secrets_key = Some(first_start::key(data, "secrets.key")?);
+    }
     let repositories = data.join("repositories");
     std::fs::create_dir_all(&repositories)?;
     if !settings.repository_roots.contains(&repositories) {
@@ -172,6 +175,7 @@ fn write_env(
             ("BUILDIT_PUBLIC_URL", url.to_string()),
             ("BUILDIT_DATA_DIR", data.to_string_lossy().into_owned()),
             ("BUILDIT_SIGNING_KEY", settings.signing_key.clone().unwrap_or_default()),
+            ("BUILDIT_SECRETS_KEY", settings.secrets_key.clone().unwrap_or_default()),
             ("BUILDIT_REPOSITORY_ROOTS", serde_json::to_string(&roots)?),
             ("BUILDIT_REGISTRY", settings.registry.clone()),
             (first_start::EXECUTOR, settings.executor.map_or("local", ExecutorKind::name).to_owned()),

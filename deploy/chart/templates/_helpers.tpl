@@ -61,6 +61,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- else }}
     secretKeyRef: { name: {{ $own }}, key: signing-key }
     {{- end }}
+{{- if .Values.secretsKey.existingSecret }}
+- name: BUILDIT_SECRETS_KEY
+  valueFrom:
+    secretKeyRef: { name: {{ .Values.secretsKey.existingSecret }}, key: {{ .Values.secretsKey.key }} }
+- name: BUILDIT_SECRETS_OLD_KEYS
+  valueFrom:
+    secretKeyRef: { name: {{ .Values.secretsKey.existingSecret }}, key: secrets-old-keys, optional: true }
+{{- else if .Values.secretsKey.value }}
+- name: BUILDIT_SECRETS_KEY
+  valueFrom:
+    secretKeyRef: { name: {{ $own }}, key: secrets-key }
+{{- end }}
 {{- if or .Values.storage.existingSecret .Values.storage.accessKey }}
 {{- $storage := default $own .Values.storage.existingSecret }}
 {{- $given := not (empty .Values.storage.existingSecret) }}

@@ -23,6 +23,7 @@ pub mod reports;
 pub mod retry;
 pub mod run_queries;
 mod scope;
+pub mod secrets;
 pub mod sessions;
 pub mod sign_in_failures;
 pub mod step_queries;

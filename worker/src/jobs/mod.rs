@@ -15,6 +15,7 @@ use buildit_shared::{
     jobs::{RunPipeline, RunStep, UploadArtifacts},
     queue::JobError,
     storage::{self, Storage},
+    vault::Vault,
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub struct Context {
     pub logs: PgPool,
     /// Objects.
     pub storage: Storage,
+    /// What secrets are opened by; without it steps that need one are refused.
+    pub vault: Option<Vault>,
     /// Where steps run.
     pub executor: Arc<dyn Executor>,
     /// Where commits come from.

@@ -52,7 +52,7 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: RunPipeline) 
         }
     };
     crash_point!("plan: after the fetch");
-    match plan(&run, id, &mirror, &cx.registry).await? {
+    match plan(&cx, &run, id, &mirror).await? {
         Ok(plan) => start(&cx, &claim, id, &run, &mirror, plan).await,
         Err(end) => end_without_steps(&cx, &claim, id, Some(&mirror.commit), end).await,
     }
@@ -70,10 +70,10 @@ async fn fetch(cx: &Context, run: &Unplanned, id: RunId) -> Result<Result<Mirror
 }
 
 async fn plan(
+    cx: &Context,
     run: &Unplanned,
     id: RunId,
     mirror: &Mirror,
-    registry: &str,
 ) -> Result<Result<Plan, Unplannable>, JobError> {
     let skipped = |reason| Unplannable { status: RunStatus::Skipped, reason, diagnostics: None };
     let wrong = |reason, diagnostics| Unplannable { status: RunStatus::Error, reason, diagnostics };
@@ -113,7 +113,7 @@ async fn plan(
     let context = pipeline::Context {
         project_id: run.project_id.to_string(),
         project_name: run.project.clone(),
-        registry: registry.to_owned(),
+        registry: cx.registry.clone(),
         sha: mirror.commit.sha.clone(),
         git_ref: run.git_ref.clone(),
         message: mirror.commit.message.clone(),
@@ -124,12 +124,15 @@ async fn plan(
         run_number: i64::from(run.number),
         event,
     };
-    let plan = pipeline::plan(&pipeline, &context).map_err(|error| wrong(error.to_string(), None));
-    // Steps look again when they start: another worker may lack what this one has.
-    Ok(plan.and_then(|plan| match secrets::missing(&plan.steps, secrets::secret) {
+    let plan = match pipeline::plan(&pipeline, &context) {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Err(wrong(error.to_string(), None))),
+    };
+    // Steps look again when they start: a secret may be gone by then.
+    Ok(match secrets::missing(cx, run.project_id, &plan.steps).await? {
         Some(reason) => Err(wrong(reason, None)),
         None => Ok(plan),
-    }))
+    })
 }
 
 fn event_of(run: &Unplanned) -> Event {

@@ -1,20 +1,34 @@
-//! The values of `${secrets.NAME}`: variables `BUILDIT_SECRET_NAME` of the worker, until secrets have a place of their own.
+//! The values of `${secrets.NAME}`. Whether all are set is looked at when a run is planned, and what they are only when a
+//! step starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use buildit_shared::pipeline::PlannedStep;
+use buildit_shared::{
+    db::secrets::{self, Error},
+    ids::ProjectId,
+    pipeline::PlannedStep,
+    queue::JobError,
+};
 
-/// Its value, if this worker has one.
-pub(super) fn secret(name: &str) -> Option<String> {
-    std::env::var(format!("BUILDIT_SECRET_{name}")).ok()
+use super::Context;
+
+/// A sentence that names the secrets that are not set and the steps that need them; `None` when there are none. A step that
+/// does not take part needs nothing.
+pub(super) async fn missing(
+    cx: &Context,
+    project: ProjectId,
+    steps: &[PlannedStep],
+) -> Result<Option<String>, JobError> {
+    if steps.iter().all(|step| step.secret_names().is_empty()) {
+        return Ok(None);
+    }
+    Ok(missing_of(steps, &secrets::names(&cx.pool, project).await?))
 }
 
-/// A sentence that names the secrets without a value and the steps that need them; `None` when there are none. A step that
-/// does not take part needs nothing.
-pub(super) fn missing(steps: &[PlannedStep], secret: impl Fn(&str) -> Option<String>) -> Option<String> {
+fn missing_of(steps: &[PlannedStep], set: &HashSet<String>) -> Option<String> {
     let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for step in steps.iter().filter(|step| step.skipped.is_none()) {
-        for name in step.secret_names().into_iter().filter(|name| secret(name).is_none()) {
+        for name in step.secret_names().into_iter().filter(|name| !set.contains(*name)) {
             missing.entry(name).or_default().push(format!("`{}`", step.name));
         }
     }
@@ -26,10 +40,30 @@ pub(super) fn missing(steps: &[PlannedStep], secret: impl Fn(&str) -> Option<Str
     let (are, them) = if named.len() == 1 { ("a secret is", "it") } else { ("secrets are", "them") };
     (!named.is_empty()).then(|| {
         format!(
-            "{are} not set: {}; an operator sets {them} as BUILDIT_SECRET_… where the workers run, then retry the run",
+            "{are} not set: {}; set {them} among the project's secrets or the organization's, then retry the run",
             named.join(", ")
         )
     })
+}
+
+/// The values that a step needs, or why it cannot have them.
+pub(super) async fn values(
+    cx: &Context,
+    project: ProjectId,
+    step: &PlannedStep,
+) -> Result<Result<BTreeMap<String, String>, String>, JobError> {
+    let names: Vec<String> = step.secret_names().into_iter().map(str::to_owned).collect();
+    if names.is_empty() {
+        return Ok(Ok(BTreeMap::new()));
+    }
+    let Some(vault) = &cx.vault else {
+        return Ok(Err("this worker has no key to open secrets with: its operator sets `secrets_key`".into()));
+    };
+    match secrets::values(&cx.pool, vault, project, &names).await {
+        Ok(values) => Ok(Ok(values)),
+        Err(Error::Database(error)) => Err(error.into()),
+        Err(error @ Error::Vault { .. }) => Ok(Err(error.to_string())),
+    }
 }
 
 #[cfg(test)]
@@ -69,16 +103,16 @@ pipeline:
     fn each_missing_secret_is_named_with_its_steps() {
         let steps = planned(FILE);
         assert_eq!(
-            missing(&steps, |_| None).unwrap(),
-            "secrets are not set: `ONE` for step `a`, `TWO` for steps `a`, `b`; an operator sets them as BUILDIT_SECRET_… \
-             where the workers run, then retry the run"
+            missing_of(&steps, &HashSet::new()).unwrap(),
+            "secrets are not set: `ONE` for step `a`, `TWO` for steps `a`, `b`; set them among the project's secrets or the \
+             organization's, then retry the run"
         );
-        let said = missing(&steps, |name| (name == "TWO").then(String::new)).unwrap();
-        assert!(said.starts_with("a secret is not set: `ONE` for step `a`; an operator sets it as"), "{said}");
+        let said = missing_of(&steps, &HashSet::from(["TWO".into()])).unwrap();
+        assert!(said.starts_with("a secret is not set: `ONE` for step `a`; set it among"), "{said}");
     }
 
     #[test]
     fn what_is_set_or_needed_only_by_a_step_that_is_left_out_is_not_missed() {
-        assert_eq!(missing(&planned(FILE), |name| (name != "THREE").then(String::new)), None);
+        assert_eq!(missing_of(&planned(FILE), &HashSet::from(["ONE".into(), "TWO".into()])), None);
     }
 }

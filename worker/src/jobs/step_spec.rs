@@ -16,7 +16,11 @@ pub(super) async fn launch(
     attempt: &Attempt,
     step: &PlannedStep,
 ) -> Result<Result<Launch, String>, JobError> {
-    let rendered = match step.render(secrets::secret) {
+    let values = match secrets::values(cx, attempt.project_id, step).await? {
+        Ok(values) => values,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let rendered = match step.render(|name| values.get(name).cloned()) {
         Ok(rendered) => rendered,
         Err(missing) => return Ok(Err(missing.to_string())),
     };

@@ -12,5 +12,6 @@ mod members;
 mod projects;
 mod reports;
 mod runs;
+mod secrets;
 mod sessions;
 mod uploads;

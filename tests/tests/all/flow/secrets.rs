@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use buildit_tests::installation::Installation;
+use buildit_tests::{api::SECRETS_KEY, installation::Installation};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
@@ -13,8 +13,8 @@ const SECRET: &str = "hunter2-correct-horse/battery+staple";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_in_the_step_and_nowhere_else() {
     let installation = Installation::start().await;
-    let worker =
-        installation.worker_with(&[("BUILDIT_SECRET_TOKEN", SECRET), ("BUILDIT_LOG", "debug,sqlx=info,h2=info")]);
+    let worker = installation.worker_with(&[("BUILDIT_LOG", "debug,sqlx=info,h2=info")]);
+    installation.set_secret("TOKEN", SECRET).await;
     let seen = installation.shared.join("seen");
     let file = format!(
         "
@@ -61,7 +61,7 @@ pipeline:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_nobody_has_set_is_an_error_before_anything_runs() {
-    let (installation, worker) = started().await;
+    let (installation, _worker) = started().await;
     let file = "
 pipeline:
   steps:
@@ -73,8 +73,7 @@ pipeline:
     assert!(reason(&run).starts_with("a secret is not set: `NOWHERE` for step `publish`;"), "{run:#}");
 
     // Once it is set the run can be retried.
-    drop(worker);
-    let _worker = installation.worker_with(&[("BUILDIT_SECRET_NOWHERE", SECRET)]);
+    installation.set_secret("NOWHERE", SECRET).await;
     let (status, answer) = installation.post(&format!("/api/v1/runs/{}/retry", id(&run)), json!({})).await;
     assert_eq!(status, 202, "{answer}");
     let run = installation.ended(id(&run)).await;
@@ -82,31 +81,69 @@ pipeline:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_only_another_worker_has_is_an_error_of_the_step_before_any_command() {
+async fn a_worker_without_the_key_ends_the_step_before_any_command_and_says_why() {
     let installation = Installation::start().await;
-    let worker = installation.worker_with(&[("BUILDIT_SECRET_TOKEN", SECRET)]);
-    let go = installation.shared.join("go");
-    let file = format!(
-        "
+    let other = "ff".repeat(32);
+    let _worker = installation.worker_with(&[("BUILDIT_SECRETS_KEY", &other)]);
+    installation.set_secret("TOKEN", SECRET).await;
+    let file = "
 pipeline:
   steps:
-    - {{ name: wait, image: debian, commands: ['until [ -e {} ]; do sleep 0.02; done'] }}
-    - {{ name: publish, image: debian, environment: {{ TOKEN: '${{secrets.TOKEN}}' }}, commands: [echo ran] }}
-    - {{ name: after, image: debian, commands: ['true'] }}
-",
-        go.display()
-    );
-    let project = installation.project("elsewhere", &[(".platform.yaml", &file)]).await;
-    let run = installation.trigger(&project).await;
-    installation.until(&run, "the first step runs", |run| run["steps"][0]["status"] == "running").await;
-    drop(worker);
-    let _without = installation.worker();
-    fs::write(&go, "").unwrap();
-    let run = installation.ended(&run).await;
+    - { name: publish, image: debian, environment: { TOKEN: '${secrets.TOKEN}' }, commands: [echo ran] }
+    - { name: after, image: debian, commands: ['true'] }
+";
+    let (_, run) = run_of(&installation, "elsewhere", file).await;
     assert_eq!(run["status"], "error", "{run:#}");
-    assert_eq!(statuses(&run), ["success", "error", "skipped"]);
-    assert!(reason(step(&run, "publish")).contains("TOKEN"), "{run:#}");
+    assert_eq!(statuses(&run), ["error", "skipped"]);
+    let said = reason(step(&run, "publish"));
+    assert!(said.contains("`TOKEN` cannot be opened") && said.contains("which this process does not have"), "{said}");
     assert_eq!(step(&run, "publish")["attempts"][0]["first_command_at"], serde_json::Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projects_own_secret_goes_before_the_organizations_and_another_projects_is_not_there() {
+    let (installation, _worker) = started().await;
+    installation.set_secret("SHARED", "of-the-organization").await;
+    installation.set_secret("OWN", "of-the-organization").await;
+    let file = "
+pipeline:
+  steps:
+    - name: show
+      image: debian
+      commands: ['echo ${secrets.SHARED} | rev', 'echo ${secrets.OWN} | rev']
+";
+    let project = installation.project("mine", &[(".platform.yaml", file)]).await;
+    installation.project("other", &[(".platform.yaml", file)]).await;
+    for (owner, value) in [("mine", "of-the-project"), ("other", "of-another")] {
+        let path = format!("{}/api/v1/projects/{owner}/secrets/OWN", installation.url);
+        let set = installation.send(|client| client.put(path).json(&json!({ "value": value }))).await;
+        assert_eq!(set.status(), 204);
+    }
+    let run = installation.ended(&installation.trigger(&project).await).await;
+    let log = installation.log(id(&run), "show").await;
+    assert!(log.contains("noitazinagro-eht-fo") && log.contains("tcejorp-eht-fo"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_is_changed_while_everything_runs() {
+    let installation = Installation::start().await;
+    installation.set_secret("TOKEN", SECRET).await;
+    let (new, old) = ("ab".repeat(32), json!([SECRETS_KEY]).to_string());
+    let both = [("BUILDIT_SECRETS_KEY", new.as_str()), ("BUILDIT_SECRETS_OLD_KEYS", old.as_str())];
+    let file = "
+pipeline:
+  steps:
+    - { name: use, image: debian, environment: { TOKEN: '${secrets.TOKEN}' }, commands: ['test -n \"$TOKEN\"'] }
+";
+    let worker = installation.worker_with(&both);
+    let (project, run) = run_of(&installation, "rotate", file).await;
+    assert_eq!(run["status"], "success", "the old key still opens: {run:#}");
+    drop(worker);
+    let rotated = installation.command("secrets", &["rotate"], &both);
+    assert!(rotated.starts_with("1 secrets were sealed anew"), "{rotated}");
+    let _worker = installation.worker_with(&both[..1]);
+    let run = installation.ended(&installation.trigger(&project).await).await;
+    assert_eq!(run["status"], "success", "the new key alone opens: {run:#}");
 }
 
 /// The value, its base64 at each of the three offsets within a longer text, and the same in hexadecimal.

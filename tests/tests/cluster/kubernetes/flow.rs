@@ -44,7 +44,8 @@ pipeline:
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_step_but_its_image_is_in_the_pods_spec() {
     let installation = buildit_tests::installation::Installation::on_cluster().await;
-    let _worker = installation.worker_with(&[("BUILDIT_SECRET_TOKEN", "hush-hush-hush")]);
+    let _worker = installation.worker();
+    installation.set_secret("TOKEN", "hush-hush-hush").await;
     let file = "
 pipeline:
   steps:
