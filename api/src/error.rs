@@ -77,6 +77,10 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// It may go by itself.
     pub(crate) fn is_passing(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE

@@ -17,6 +17,7 @@ mod invitations;
 mod logs;
 mod middleware;
 mod page;
+mod pages;
 mod range;
 mod repository;
 mod router;

@@ -3,8 +3,9 @@
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{Method, StatusCode, Uri},
+    http::{HeaderMap, Method, StatusCode, Uri},
     middleware::from_fn,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use tower_http::catch_panic::CatchPanicLayer;
@@ -14,7 +15,13 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{App, error::ApiError, middleware, routes};
+use crate::{
+    App,
+    error::ApiError,
+    middleware,
+    pages::{self, PageError},
+    routes,
+};
 
 /// The longest body of a request, in bytes.
 const BODY_LIMIT: usize = 2 << 20;
@@ -70,6 +77,7 @@ pub fn router(app: App) -> Router {
     router
         .route("/api/v1/openapi.json", get(move || std::future::ready(axum::Json(document.clone()))))
         .merge(routes::plain())
+        .merge(pages::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -79,8 +87,13 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn no_route(uri: Uri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("nothing has the address {}", uri.path()))
+/// Programs get JSON, browsers a page; below `/api` everybody is a program.
+async fn no_route(uri: Uri, headers: HeaderMap) -> Response {
+    let error = ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("nothing has the address {}", uri.path()));
+    if pages::wants_page(&headers) && !uri.path().starts_with("/api/") {
+        return PageError::from(error).into_response();
+    }
+    error.into_response()
 }
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {

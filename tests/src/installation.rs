@@ -19,9 +19,9 @@ use buildit_shared::{
     db::{
         self, Use,
         api_keys::{self, NewKey},
-        organizations,
+        organizations, sessions, users, welcome_links,
     },
-    permission::Permission,
+    permission::{Permission, Role},
     storage::{S3Settings, Signer, Storage},
     vault::Vault,
 };
@@ -202,6 +202,28 @@ impl Installation {
         };
         self.shutdown = CancellationToken::new();
         self.served = Some(tokio::spawn(buildit_api::serve(listener, config, self.shutdown.clone())));
+    }
+
+    /// A person of that role, signed in: the token of their session's cookie. An operator operates the installation too.
+    pub async fn session(&self, role: Role, operator: bool) -> String {
+        let email = format!("{}@example.org", role.name());
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        let organization = organizations::ensure(&mut connection, "acme").await.expect("an organization");
+        let user = users::ensure(&self.pool, &email, role.name()).await.expect("an account");
+        organizations::ensure_member(&self.pool, organization, user, role).await.expect("a membership");
+        if operator {
+            users::make_operator(&self.pool, user).await.expect("an operator");
+        }
+        sessions::create(&self.pool, user, "a test", None).await.expect("a session").token
+    }
+
+    /// A link for somebody new to choose a password at: its path.
+    pub async fn welcome(&self, email: &str, role: Role) -> String {
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        let organization = organizations::ensure(&mut connection, "acme").await.expect("an organization");
+        let user = users::ensure(&self.pool, email, "Ada").await.expect("an account");
+        organizations::ensure_member(&self.pool, organization, user, role).await.expect("a membership");
+        format!("/welcome/{}", welcome_links::create(&mut connection, user).await.expect("a link"))
     }
 
     /// The server of its own.

@@ -1,6 +1,7 @@
 //! What the tests of the whole system share.
 
 pub mod api;
+pub mod browser;
 pub mod cluster;
 pub mod database;
 pub mod fleet;

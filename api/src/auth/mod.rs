@@ -10,7 +10,6 @@
 
 mod client;
 mod cookie;
-#[allow(dead_code, reason = "for the pages")]
 pub(crate) mod form;
 pub(crate) mod origin;
 mod runner;
@@ -202,7 +201,6 @@ fn bearer(parts: &Parts) -> Option<&str> {
 
 impl SignedIn {
     /// What each form of this session shows in its field `csrf`, for [`form::Form`].
-    #[expect(dead_code, reason = "for the pages")]
     pub(crate) fn csrf_token(&self) -> &str {
         &self.csrf
     }

@@ -233,7 +233,10 @@ async fn create_of_pipeline(
     let project = project_rows::find(app.pool(), caller.scope(), &pipeline.project_id.to_string())
         .await?
         .ok_or_else(|| ApiError::not_found("pipeline", path.pipeline))?;
-    runs::started(&app, runs::start_run(&app, &caller, &project, pipeline.id, &start).await?)
+    runs::started(
+        &app,
+        runs::start_run(&app, &caller, &project, pipeline.id, &start, buildit_shared::domain::RunTrigger::Api).await?,
+    )
 }
 
 /// The runs of this pipeline, newest first.

@@ -77,15 +77,15 @@ impl Started {
 #[into_params(parameter_in = Query)]
 pub(crate) struct RunFilter {
     /// One state or several, separated by commas.
-    status: Option<String>,
+    pub(crate) status: Option<String>,
     /// A full ref or a branch.
     #[serde(rename = "ref")]
     #[param(rename = "ref")]
-    git_ref: Option<String>,
+    pub(crate) git_ref: Option<String>,
     /// `push`, `mr`, `schedule`, `api` or `manual`.
-    trigger: Option<String>,
+    pub(crate) trigger: Option<String>,
     /// A pipeline's id.
-    pipeline: Option<Uuid>,
+    pub(crate) pipeline: Option<Uuid>,
 }
 
 /// A run by its id.
@@ -113,7 +113,7 @@ pub(crate) async fn create(
 ) -> Result<impl IntoResponse> {
     let project = projects::find(&app, &caller, &path.project).await?;
     let pipeline = choose_pipeline(&app, &project, start.pipeline.as_deref()).await?;
-    started(&app, start_run(&app, &caller, &project, pipeline, &start).await?)
+    started(&app, start_run(&app, &caller, &project, pipeline, &start, RunTrigger::Api).await?)
 }
 
 /// Enqueues a run and tells the workers.
@@ -123,6 +123,7 @@ pub(crate) async fn start_run(
     project: &project_rows::Project,
     pipeline: PipelineId,
     start: &StartRun,
+    trigger: RunTrigger,
 ) -> Result<Created> {
     let git_ref = GitRef::parse(start.git_ref.as_deref().unwrap_or(&project.default_branch))?;
     let commit = start.commit.as_deref().map(|commit| git_ref::commit("commit", commit)).transpose()?;
@@ -130,7 +131,7 @@ pub(crate) async fn start_run(
         organization_id: caller.scope().organization,
         project_id: project.id,
         pipeline_id: pipeline,
-        trigger: RunTrigger::Api,
+        trigger,
         git_ref: git_ref.full,
         branch: git_ref.branch,
         commit_sha: commit.or(git_ref.commit),
@@ -339,16 +340,21 @@ pub(crate) async fn rerun(
     caller: Allowed<ProjectWrite>,
     Path(path): Path<RunPath>,
 ) -> Result<impl IntoResponse> {
-    let run = find(&app, &caller, path.run).await?;
+    started(&app, rerun_run(&app, &caller, path.run).await?)
+}
+
+/// Enqueues a new run at the commit of that one and tells the workers.
+pub(crate) async fn rerun_run(app: &App, caller: &Caller, id: Uuid) -> Result<Created> {
+    let run = find(app, caller, id).await?;
     let mut tx = app.pool().begin().await?;
     let wake = app.notifier.wake(RunPipeline::QUEUE);
     let created = retry::rerun(&mut tx, caller.scope().organization, run.id, &caller.name(), &wake)
         .await?
-        .ok_or_else(|| ApiError::not_found("run", path.run))?;
+        .ok_or_else(|| ApiError::not_found("run", id))?;
     let entry = entry("run.started", created.run_id, created.number, run.project_id);
     audit::write(&mut *tx, caller.actor(), entry.after(json!({ "again": run.id }))).await?;
     tx.commit().await?;
     wake.committed();
     app.notifier.send(Signal::Run(created.run_id));
-    started(&app, created)
+    Ok(created)
 }

@@ -16,6 +16,7 @@ pub mod log_queries;
 pub mod logs;
 pub mod members;
 pub mod organizations;
+pub mod overviews;
 pub mod pipelines;
 pub mod planning;
 pub mod projects;

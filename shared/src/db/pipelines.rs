@@ -84,6 +84,26 @@ pub async fn find(db: impl PgExecutor<'_>, scope: Scope, id: PipelineId) -> Resu
     .await
 }
 
+/// A project's pipeline of that name.
+pub async fn find_named(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    name: &str,
+) -> Result<Option<Pipeline>, sqlx::Error> {
+    sqlx::query_as!(
+        Pipeline,
+        r#"
+        select id as "id: PipelineId", project_id as "project_id: ProjectId", name, file, config,
+               created_at as "created_at: jiff_sqlx::Timestamp"
+        from pipelines where project_id = $1 and name = $2
+        "#,
+        project.uuid(),
+        name
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// A project's pipelines by name, those after `after`.
 pub async fn list(
     db: impl PgExecutor<'_>,

@@ -1,0 +1,78 @@
+//! The pages that people see. They promise:
+//!
+//! - each is complete as it is sent: forms work without scripts, and a script only keeps the page live and eases its use;
+//! - nothing comes from elsewhere and nothing runs that is not a file of ours: a strict Content-Security-Policy holds;
+//! - they ask the same questions as the API, by the same permissions, bound to the same organization.
+
+mod account;
+mod assets;
+mod error;
+mod graph;
+mod layout;
+mod live;
+mod log;
+mod pipeline;
+mod projects;
+mod run;
+mod status;
+mod text;
+mod waiting;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue, header},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::{get, post},
+};
+use tower_http::compression::CompressionLayer;
+
+use crate::App;
+
+pub(crate) use error::{PageError, wants_page};
+
+/// What a page may do: show what this server sends, and talk to it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// All pages.
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(projects::list))
+        .route("/login", get(account::login).post(account::sign_in))
+        .route("/logout", post(account::sign_out))
+        .route("/welcome/{token}", get(account::welcomed).post(account::welcome))
+        .route("/projects/{project}", get(projects::show))
+        .route("/projects/{project}/pipelines/{pipeline}", get(pipeline::show))
+        .route("/projects/{project}/pipelines/{pipeline}/runs", post(pipeline::start))
+        .route("/runs/{run}", get(run::show))
+        .route("/runs/{run}/cancel", post(run::cancel))
+        .route("/runs/{run}/retry", post(run::retry))
+        .route("/runs/{run}/rerun", post(run::rerun))
+        .route("/runs/{run}/steps/{step}", get(run::show_step))
+        .route("/runs/{run}/steps/{step}/log/index", get(log::index))
+        .route("/runs/{run}/steps/{step}/log/search", get(log::search))
+        .route("/live/runs", get(live::all_runs))
+        .route("/live/runs/{run}", get(live::run))
+        .route("/live/fleet", get(live::fleet))
+        .layer(from_fn(headers))
+        .route("/static/{asset}", get(assets::serve))
+        .layer(CompressionLayer::new())
+}
+
+/// Keeps a page to itself: nothing else runs in it, frames it, or keeps a copy of it.
+async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,76 @@
+//! The viewer of long logs.
+
+use super::{one_step, started};
+
+/// Lines that are in the page.
+const DRAWN: &str = "document.querySelectorAll('.lines .l').length";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_searched_scrolled_and_linked_to() {
+    let (installation, _worker, _browser, page) = started().await;
+    let long = "i=0; while [ $i -lt 20 ]; do seq -f \"line %.0f of a long log with some words in it\" $((i * 1000 + 1)) $((i * 1000 + 1000)); i=$((i + 1)); done";
+    let project = installation.project("web", &[(".platform.yaml", &one_step(&[long]))]).await;
+    let run = installation.trigger(&project).await;
+    installation.ended(&run).await;
+    page.open(&format!("/runs/{run}/steps/test")).await;
+    page.until("document.querySelector('.lines').innerText.includes('line 7 of')").await;
+    assert!(page.eval(DRAWN).await.as_u64().unwrap() < 300, "only what is seen is in the page");
+
+    // What is not loaded is found.
+    page.press("/").await;
+    page.until("document.activeElement.matches('.find input')").await;
+    page.fill(".find input", "LINE 15432 OF").await;
+    page.until("document.querySelector('.lines mark')?.innerText === 'line 15432 of'").await;
+    assert_eq!(page.text(".find output").await, "1/1");
+    page.pictures("log-search").await;
+    page.fill(".find input", "000 of").await;
+    page.until("document.querySelector('.find output').innerText.endsWith('/20')").await;
+    page.press("Enter").await;
+    assert!(page.eval(DRAWN).await.as_u64().unwrap() < 300);
+
+    // Any place can be scrolled to.
+    page.eval("document.querySelector('.lines').scrollTop = 1e9").await;
+    page.until("document.querySelector('.lines').innerText.includes('line 20000 of')").await;
+    page.eval("document.querySelector('.lines').scrollTop /= 2").await;
+    page.until("/line 100\\d\\d of/.test(document.querySelector('.lines').innerText)").await;
+
+    // A line has an address, which leads to it although nothing of it is loaded at first.
+    page.open("/").await;
+    page.open(&format!("/runs/{run}/steps/test#L9001")).await;
+    page.until("document.querySelector('.chosen')?.innerText.includes('line 9000 of')").await;
+    let seen = "(() => { const r = document.querySelector('.chosen').getBoundingClientRect(); return r.top > 0 && r.bottom < innerHeight; })()";
+    page.until(seen).await;
+    page.click("[data-do=wrap]").await;
+    page.until("document.querySelector('.lines').classList.contains('wrap')").await;
+    page.until(seen).await;
+    assert_eq!(page.errors(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_log_is_followed_until_its_reader_scrolls_up() {
+    let (installation, _worker, _browser, page) = started().await;
+    let more = installation.shared.join("more");
+    let go = installation.shared.join("go");
+    let wait = |file: &std::path::Path| format!("while [ ! -e {} ]; do sleep 0.05; done", file.display());
+    let print = |word: &str| format!("seq -f '{word} %.0f' 500");
+    let command = [print("first"), wait(&more), print("second"), wait(&go), print("third")].join("; ");
+    let project = installation.project("web", &[(".platform.yaml", &one_step(&[&command]))]).await;
+    let run = installation.trigger(&project).await;
+    page.open(&format!("/runs/{run}")).await;
+    let pressed = "document.querySelector('[data-do=follow]')?.getAttribute('aria-pressed')";
+    page.until("document.querySelector('.lines')?.innerText.includes('first 500')").await;
+    std::fs::write(&more, "").unwrap();
+    page.until("document.querySelector('.lines').innerText.includes('second 500')").await;
+    assert_eq!(page.eval(pressed).await, "true");
+
+    page.eval("document.querySelector('.lines').scrollTop -= 3000").await;
+    page.until(&format!("{pressed} === 'false'")).await;
+    let top = "document.querySelector('.lines').scrollTop";
+    let before = page.eval(top).await;
+    std::fs::write(&go, "").unwrap();
+    page.until("document.title.includes('success')").await;
+    assert_eq!(page.eval(top).await, before, "what one reads stays where it is");
+    page.eval("document.querySelector('.lines').scrollTop = 1e9").await;
+    page.until("document.querySelector('.lines').innerText.includes('third 500')").await;
+    assert_eq!(page.errors(), [""; 0]);
+}
