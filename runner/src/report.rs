@@ -27,6 +27,9 @@ pub struct Report {
     /// container alone; which process it was is not.
     #[serde(default)]
     pub oom_killed: bool,
+    /// Who asked for a stop that was not ours, where the executor can tell.
+    #[serde(default)]
+    pub stopped_by: Option<String>,
     /// The staged outputs; only of a success with outputs that matched something.
     pub outputs: Option<Staged>,
     /// One entry for each artifact of the attempt, in its order.

@@ -9,7 +9,7 @@ use kube::{
 };
 use uuid::Uuid;
 
-use crate::eventually;
+use crate::{daemons, eventually};
 
 /// A namespace; deleted when dropped.
 pub struct Cluster {
@@ -17,6 +17,7 @@ pub struct Cluster {
     pub namespace: String,
     /// With the administrator's rights.
     pub client: Client,
+    _use: daemons::Use,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -30,20 +31,29 @@ impl Cluster {
     ///
     /// # Panics
     /// When there is no cluster, or the variables of `./dev cluster env` are not set.
-    pub async fn new() -> Self {
+    pub async fn new(cluster: daemons::Use) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::try_default().await.expect("a cluster: run `./dev cluster up`, then set its `env`");
         let namespace = format!("test-{}", Uuid::new_v4());
-        let named = serde_json::json!({ "metadata": { "name": namespace } });
+        let new = Self { namespace, client, _use: cluster };
+        new.make_namespace().await;
+        new
+    }
+
+    /// Makes the namespace, and makes it anew after a test has deleted it.
+    ///
+    /// # Panics
+    /// When it is there, or the cluster does not answer.
+    pub async fn make_namespace(&self) {
+        let named = serde_json::json!({ "metadata": { "name": self.namespace } });
         let named: Namespace = serde_json::from_value(named).expect("a namespace");
-        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.create(&PostParams::default(), &named).await.expect("a namespace");
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         eventually("the namespace has its service account", Duration::from_secs(30), async || {
             accounts.get_opt("default").await.is_ok_and(|account| account.is_some())
         })
         .await;
-        Self { namespace, client }
     }
 
     /// The address of this machine as pods reach it.

@@ -17,9 +17,14 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// One that passes connections on to `server`, `HOST:PORT`, for as long as the caller's runtime lives.
+    /// One of this machine that passes connections on to `server`, `HOST:PORT`, for as long as the caller's runtime lives.
     pub async fn start(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at("127.0.0.1", server).await
+    }
+
+    /// The same at another address of this machine.
+    pub async fn start_at(host: &str, server: String) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let (on, switch) = watch::channel(true);
         tokio::spawn(async move {

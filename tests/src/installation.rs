@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::{
     api::{SECRETS_KEY, client},
     cluster::Cluster,
+    daemons,
     database::Database,
     s3,
 };
@@ -107,9 +108,23 @@ impl Installation {
 
     /// One whose objects are in a bucket and whose steps are pods of a namespace of its own.
     pub async fn on_cluster() -> Self {
+        Self::on_cluster_by(daemons::Use::shared().await, s3::settings()).await
+    }
+
+    /// The same, for a test that takes parts of the cluster away.
+    pub async fn alone_on_cluster() -> Self {
+        Self::on_cluster_by(daemons::Use::alone().await, s3::settings()).await
+    }
+
+    /// The same, with these objects.
+    pub async fn on_cluster_with_s3(settings: S3Settings) -> Self {
+        Self::on_cluster_by(daemons::Use::shared().await, settings).await
+    }
+
+    async fn on_cluster_by(servers: daemons::Use, settings: S3Settings) -> Self {
         let database = Database::new().await;
-        let cluster = Cluster::new().await;
-        Self::at(&cluster.host(), database.url, None, Some(s3::settings()), Some(cluster)).await
+        let cluster = Cluster::new(servers).await;
+        Self::at(&cluster.host(), database.url, None, Some(settings), Some(cluster)).await
     }
 
     /// The cluster that its steps run on.
@@ -191,7 +206,7 @@ impl Installation {
             pool: self.pool.clone(),
             database_url: self.database_url.clone(),
             storage: self.storage.clone(),
-            log_limit: 1 << 20,
+            log_limit: 1 << 30,
             upload_limit: 1 << 30,
             attempt_tokens: AttemptTokens::new(SIGNING_KEY.as_bytes()),
             public_url: self.url.parse().expect("an address"),
@@ -343,6 +358,17 @@ impl Installation {
     /// The run, once it has ended.
     pub async fn ended(&self, id: &str) -> Value {
         self.until(id, "the run ends", |run| !matches!(run["status"].as_str(), Some("pending" | "running"))).await
+    }
+
+    /// Waits until a worker that was declared dead while it was frozen is in the fleet anew.
+    pub async fn rejoined(&self, worker: &Worker) {
+        let pid = i32::try_from(worker.pid()).expect("a process id");
+        let alive = "select exists (select from workers where pid = $1 and state = 'alive')";
+        let begun = Instant::now();
+        while !sqlx::query_scalar::<_, bool>(alive).bind(pid).fetch_one(&self.pool).await.expect("an answer") {
+            assert!(begun.elapsed() < LIMIT, "it does not join anew: {}", worker.said());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// The stored log of a step.

@@ -3,10 +3,12 @@
 pub mod api;
 pub mod browser;
 pub mod cluster;
+pub mod daemons;
 pub mod database;
 pub mod fleet;
 pub mod forwarder;
 pub mod installation;
+pub mod places;
 pub mod queue;
 pub mod runs;
 pub mod s3;

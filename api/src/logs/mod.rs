@@ -1,7 +1,8 @@
 //! Following a step's log: chunks while an attempt runs, its object afterwards, then the attempt that comes next.
 //!
 //! Every byte comes once and in order, at the offset where it is stored. A reader subscribes before it reads, so
-//! nothing falls between; it holds a few hundred kilobytes, however long the log is.
+//! nothing falls between; it holds a few hundred kilobytes, however long the log is. Bytes that a running step's worker
+//! could not get hold of are a gap; they are in the object that the step leaves.
 
 mod text;
 
@@ -36,6 +37,8 @@ const POLL: Duration = Duration::from_secs(2);
 pub(crate) enum Piece {
     /// Bytes of attempt `attempt`, the first of them at `start`.
     Bytes { attempt: i32, start: u64, bytes: Bytes },
+    /// The next `length` bytes, from `start` on, are not there while the step runs.
+    Gap { attempt: i32, start: u64, length: u64 },
     /// The step has another attempt; what follows is its log, from its first byte on.
     Attempt(i32),
     /// All there is, and it will not become more.
@@ -137,6 +140,11 @@ impl Reader {
     async fn piece(&mut self) -> Result<Option<Piece>> {
         let attempt = self.from.attempt.unwrap_or(1);
         if let Some((start, bytes)) = self.chunks.pop_front() {
+            if start > self.from.offset {
+                self.chunks.push_front((start, bytes));
+                let begin = std::mem::replace(&mut self.from.offset, start);
+                return Ok(Some(Piece::Gap { attempt, start: begin, length: start - begin }));
+            }
             return Ok(self.bytes(attempt, start, bytes.into()));
         }
         if let Some(object) = &mut self.object {

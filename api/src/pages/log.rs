@@ -170,6 +170,11 @@ async fn each_line(
     loop {
         let bytes = match reader.read().await? {
             Piece::Bytes { bytes, .. } => bytes,
+            // Blanks of the line that goes on behind it, as for who reads by ranges.
+            Piece::Gap { length: gap, .. } => {
+                length += gap;
+                continue;
+            }
             Piece::Attempt(_) => continue,
             Piece::End(_) | Piece::Pause => break,
         };
@@ -224,8 +229,12 @@ pub(super) async fn last_lines(app: &App, run: RunId, step: StepId, attempt: &At
     let from = From { attempt: Some(attempt.number), offset, later_attempts: false };
     let mut reader = Reader::new(app, run, step, from);
     let mut tail = Vec::new();
-    while let Ok(Piece::Bytes { bytes, .. }) = reader.read().await {
-        tail.extend_from_slice(&bytes);
+    loop {
+        match reader.read().await {
+            Ok(Piece::Bytes { bytes, .. }) => tail.extend_from_slice(&bytes),
+            Ok(Piece::Gap { .. }) => tail.push(b'\n'),
+            Ok(Piece::Attempt(_) | Piece::End(_) | Piece::Pause) | Err(_) => break,
+        }
     }
     let text = without_escapes(&String::from_utf8_lossy(&tail));
     // The first one may have lost its begin.

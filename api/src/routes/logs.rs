@@ -59,8 +59,8 @@ pub(crate) struct LogParams {
 
 /// A step's log. While the step is at work: server-sent events `{"offset", "text"}`, each with the byte offset behind
 /// it as its id (from the second attempt on with the attempt's number before it, `2:1024`), so that `Last-Event-ID`
-/// goes on where it broke off; `attempt` when the step got another attempt; `end` with the step's status. Once it has
-/// ended: a redirect to the stored log. With `?follow=` or `Accept: text/plain`: plain text, also by `Range`.
+/// goes on where it broke off; `gap` with `offset` and `length` where the running step's log is not at hand;
+/// `attempt` when the step got another attempt; `end` with the step's status. Once it has ended: a redirect to the stored log. With `?follow=` or `Accept: text/plain`: plain text, also by `Range`.
 #[utoipa::path(get, path = "/api/v1/runs/{run}/steps/{step}/logs", tag = "steps",
     security(("api_key" = ["project:read"])), params(StepPath, LogParams),
     responses((status = 200, content_type = "text/event-stream", body = String),
@@ -184,6 +184,13 @@ impl Events {
                     self.offset += bytes.len() as u64;
                     events.extend(self.text(begins, &text)?);
                 }
+                Piece::Gap { attempt, start, length } => {
+                    events.extend(self.flush()?);
+                    (self.attempt, self.offset) = (attempt, start + length);
+                    let event = Event::default().event("gap").id(event_id(attempt, self.offset));
+                    let gap = json!({ "offset": start, "length": length });
+                    events.push(event.json_data(gap).map_err(ApiError::internal)?);
+                }
                 Piece::Attempt(number) => {
                     events.extend(self.flush()?);
                     (self.attempt, self.offset) = (number, 0);
@@ -238,6 +245,29 @@ fn bytes(reader: Reader, follow: bool) -> impl Stream<Item = Result<bytes::Bytes
             let piece = if follow { reader.follow().await? } else { reader.read().await? };
             match piece {
                 Piece::Bytes { bytes, .. } => return Ok(Some((bytes, reader))),
+                Piece::Gap { length, .. } => {
+                    let mark = format!("\n[buildit: {length} bytes of this log are shown once the step has ended]\n");
+                    return Ok(Some((mark.into(), reader)));
+                }
+                Piece::Attempt(_) => {}
+                Piece::End(_) | Piece::Pause => return Ok(None),
+            }
+        }
+    })
+}
+
+/// The same as far as it is stored, with blanks for gaps, so that each byte is where it belongs.
+fn bytes_in_place(reader: Reader) -> impl Stream<Item = Result<bytes::Bytes>> + Send {
+    const BLANKS: &[u8] = &[b' '; 4096];
+    stream::try_unfold((reader, 0), move |(mut reader, mut blanks)| async move {
+        loop {
+            if blanks > 0 {
+                let next = usize::try_from(blanks).unwrap_or(usize::MAX).min(BLANKS.len());
+                return Ok(Some((bytes::Bytes::from_static(&BLANKS[..next]), (reader, blanks - next as u64))));
+            }
+            match reader.read().await? {
+                Piece::Bytes { bytes, .. } => return Ok(Some((bytes, (reader, 0)))),
+                Piece::Gap { length, .. } => blanks = length,
                 Piece::Attempt(_) => {}
                 Piece::End(_) | Piece::Pause => return Ok(None),
             }
@@ -259,7 +289,7 @@ async fn part(app: &App, run: RunId, step: &LogStep, attempt: &LogAttempt, heade
     let from = From { attempt: Some(attempt.number), offset: part.start, later_attempts: false };
     let reader = Reader::new(app, run, step.id, from);
     let mut left = part.end - part.start;
-    let bytes = bytes(reader, false).map_ok(move |mut bytes| {
+    let bytes = bytes_in_place(reader).map_ok(move |mut bytes| {
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         left -= bytes.len() as u64;
         bytes

@@ -75,6 +75,10 @@ fn run(spec_file: &Path) -> Result<u8, String> {
         api.client = Client::new(spec.ca.as_deref())?;
     }
     report.oom_killed = matches!((kills_before, memory::oom_kills()), (Some(before), Some(after)) if after > before);
+    if report.oom_killed && report.outcome.is_success() {
+        let note = "a process of it was killed since memory ran out; raise `resources: memory` if it needs more";
+        report.notes.push(note.to_owned());
+    }
     printer.flush(&Patience::new(READER_LIMIT, &stop, Duration::from_secs(1)));
     let patience = Patience::new(Duration::from_millis(spec.upload_limit_ms), &stop, STOPPED_UPLOAD_LIMIT);
     upload_all(&mut report, &folder, &api, &patience);

@@ -106,6 +106,7 @@ impl FakeExecutor {
                 log_sha256: hex::encode(Sha256::digest(&attempt.log)),
                 log_truncated: false,
                 oom_killed: false,
+                stopped_by: None,
                 outputs: None,
                 artifacts: Vec::new(),
                 notes: Vec::new(),

@@ -1,6 +1,7 @@
 //! The handlers, one file for each kind of job, and what they share.
 
 pub(crate) mod local_file;
+mod phases;
 mod publish;
 mod run_pipeline;
 mod run_step;

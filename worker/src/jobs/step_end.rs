@@ -17,7 +17,7 @@ use buildit_shared::{
 use futures::TryStreamExt;
 use tokio_util::io::StreamReader;
 
-use super::{Context, run_step::outside, stored};
+use super::{Context, phases, run_step::outside, stored};
 use crate::{
     crash_point,
     executor::{self, Handle},
@@ -72,6 +72,10 @@ pub(super) async fn finish(
         store_staged(cx, attempt, handle, report).await?;
     }
     crash_point!("step: outputs stored");
+    let report = match &end {
+        StepEnd::Reported(report) => Some(report.clone()),
+        _ => None,
+    };
     let mut end = decide(end, step, log_ref, claim.cancelled().is_cancelled());
     end.step_log_ref = end.log_ref.as_ref().map(|_| keys::log(attempt.run_id, &attempt.step));
     let mut tx = cx.pool.begin().await?;
@@ -79,6 +83,9 @@ pub(super) async fn finish(
     crash_point!("step: end written, not committed");
     let ended = claim.complete(tx, &jobs).await?;
     crash_point!("step: end committed");
+    if let Some(report) = report {
+        phases::record(attempt.id, &report);
+    }
     claim.member().notifier().send(Signal::Log(attempt.id));
     claim.member().notifier().send(Signal::Run(attempt.run_id));
     clean_later(cx, handle);
@@ -196,7 +203,10 @@ fn decide(end: StepEnd, step: &PlannedStep, log_ref: Option<String>, cancelled: 
         StepEnd::Reported(report) => match &report.outcome {
             Outcome::Exited { code: 0 } => (Success, Some(0), None),
             Outcome::Stopped if cancelled => stopped(),
-            Outcome::Stopped => (Lost, None, Some("its runner was told to stop from outside BuildIt".to_owned())),
+            Outcome::Stopped => {
+                let by = report.stopped_by.as_deref().unwrap_or("its runner was told to stop from outside BuildIt");
+                (Lost, None, Some(by.to_owned()))
+            }
             Outcome::Exited { code } => (Failure, Some(*code), Some(exited(*code, report, step))),
             Outcome::Signalled { signal } => (Failure, Some(128 + signal), Some(signalled(*signal, report.oom_killed))),
             Outcome::TimedOut => (

@@ -38,6 +38,7 @@ fn report() -> Report {
         log_sha256: String::new(),
         log_truncated: false,
         oom_killed: false,
+        stopped_by: None,
         outputs: None,
         artifacts: Vec::new(),
         notes: vec!["two\nlines".into()],

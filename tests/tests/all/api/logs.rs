@@ -311,6 +311,28 @@ async fn a_log_of_many_chunks_comes_whole_and_in_order() {
 }
 
 #[tokio::test]
+async fn what_a_running_steps_worker_could_not_get_hold_of_is_marked() {
+    let api = Api::start().await;
+    let at = running(&api).await;
+    sqlx::query("insert into step_log_chunks select $1, n * 1000, convert_to('line' || n || e'\\n', 'UTF8') from generate_series(0, 1) n")
+        .bind(at.attempt)
+        .execute(&api.database.pool)
+        .await
+        .unwrap();
+    sqlx::query("update step_attempts set log_len = 1006").execute(&api.database.pool).await.unwrap();
+    let mut events = Events::of(&api, at, None).await;
+    assert_eq!(events.next().await.unwrap().data, json!({ "offset": 0, "text": "line0\n" }));
+    let gap = events.next().await.unwrap();
+    assert_eq!((gap.name.as_str(), gap.data), ("gap", json!({ "offset": 6, "length": 994 })));
+    assert_eq!(events.next().await.unwrap().data, json!({ "offset": 1000, "text": "line1\n" }));
+    let text = body(&api, &format!("{}?follow=false", path(at))).await;
+    assert_eq!(text, "line0\n\n[buildit: 994 bytes of this log are shown once the step has ended]\nline1\n");
+    let part = api.request(Method::GET, &path(at)).header(header::RANGE, "bytes=4-1004").send().await.unwrap();
+    assert_eq!(part.status(), 206);
+    assert_eq!(part.text().await.unwrap(), format!("0\n{}line1", " ".repeat(994)));
+}
+
+#[tokio::test]
 async fn a_link_is_refused_when_it_expired_or_was_changed() {
     let api = Api::start().await;
     api.storage.put("logs/a.log", &b"0123456789"[..]).await.unwrap();

@@ -2,42 +2,11 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Instant};
 
-use buildit_tests::installation::Installation;
+use buildit_tests::{installation::Installation, places};
 use futures::StreamExt;
 use serde_json::json;
 
 use super::scenario;
-
-/// All places where a worker can die between two effects, in the order in which a run comes to them.
-pub(super) const PLACES: [&str; 18] = [
-    "plan: before the fetch",
-    "plan: after the fetch",
-    "plan: commit packed",
-    "plan: steps written, not committed",
-    "plan: committed",
-    "step: claimed",
-    "step: marked started",
-    "step: before its runner starts",
-    "step: started",
-    "step: log chunk stored",
-    "step: log followed to its end",
-    "step: ended, nothing stored",
-    "step: log stored",
-    "step: outputs stored",
-    "step: end written, not committed",
-    "step: end committed",
-    "publish: claimed",
-    "publish: stored",
-];
-
-/// Those at the very end of a run, after which there is nothing left that a successor could do wrong but the end itself.
-pub(super) const LAST_PLACES: [&str; 2] = ["publish: end written, not committed", "publish: end committed"];
-
-/// Those that only a cancelled run comes to.
-const CANCEL_PLACES: [&str; 2] = ["step: before the stop", "step: stop asked for"];
-
-/// Those that only a step in a container comes to; its tests are the cluster's.
-const CONTAINER_PLACES: [&str; 1] = ["step: container made"];
 
 #[test]
 fn the_matrix_names_every_place_in_the_sources() {
@@ -55,13 +24,16 @@ fn the_matrix_names_every_place_in_the_sources() {
             named.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
         }
     }
-    let listed = PLACES.iter().chain(&LAST_PLACES).chain(&CANCEL_PLACES).chain(&CONTAINER_PLACES);
-    assert_eq!(named, listed.map(|place| (*place).to_owned()).collect());
+    let all =
+        [&places::ALWAYS[..], &places::LAST, &places::CANCEL, &places::LOCAL, &places::DOCKER, &places::KUBERNETES]
+            .concat();
+    let listed = all.into_iter().map(str::to_owned).collect();
+    assert_eq!(named, listed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_ends_as_if_nothing_had_happened_wherever_its_worker_dies() {
-    let places = PLACES.iter().chain(&LAST_PLACES).enumerate();
+    let places = places::ALWAYS.iter().chain(&places::LOCAL).chain(&places::LAST).enumerate();
     // Most of the time is waiting until the dead are certain to be dead, so several die at once; each on a database of its
     // own, since a worker claims whatever is there.
     let outcomes = futures::stream::iter(places.map(|(n, place)| die_at(n, place))).buffer_unordered(4);
@@ -89,7 +61,7 @@ async fn die_at(n: usize, place: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_step_is_stopped_wherever_its_worker_dies() {
-    for (n, place) in CANCEL_PLACES.iter().enumerate() {
+    for (n, place) in places::CANCEL.iter().enumerate() {
         let installation = Installation::start().await;
         let file = "
 pipeline:

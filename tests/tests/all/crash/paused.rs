@@ -1,19 +1,17 @@
 //! A worker that was only frozen finds that the world went on, and changes nothing; nobody waited for it.
 
-use std::time::Duration;
-
-use buildit_tests::installation::{Installation, Worker};
+use buildit_tests::{installation::Installation, places};
 use futures::StreamExt;
 use rustix::process::Signal;
 
-use super::{matrix, scenario};
+use super::scenario;
 
 /// That many are frozen in one installation.
 const GROUP: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wherever_a_worker_freezes_another_ends_its_run_and_it_changes_nothing_when_it_thaws() {
-    let places: Vec<&str> = matrix::PLACES.iter().chain(&matrix::LAST_PLACES).copied().collect();
+    let places: Vec<&str> = places::ALWAYS.iter().chain(&places::LOCAL).chain(&places::LAST).copied().collect();
     let groups = places.chunks(GROUP).map(freeze_at);
     futures::stream::iter(groups).buffer_unordered(2).collect::<()>().await;
 }
@@ -41,24 +39,11 @@ async fn freeze_at(places: &[&str]) {
         zombie.signal(Signal::CONT);
     }
     for zombie in &zombies {
-        rejoined(&installation, zombie).await;
+        installation.rejoined(zombie).await;
     }
     for ((project, id), before) in runs.iter().zip(ended) {
         let run = installation.run(id).await;
         assert_eq!(run, before, "the run is as it was");
         scenario::check(&installation, project, &run).await;
     }
-}
-
-/// Waits until the worker, which learns that it was declared dead, is in the fleet anew.
-async fn rejoined(installation: &Installation, zombie: &Worker) {
-    let pid = i32::try_from(zombie.pid()).unwrap();
-    let alive = async {
-        let alive = "select exists (select from workers where pid = $1 and state = 'alive')";
-        while !sqlx::query_scalar::<_, bool>(alive).bind(pid).fetch_one(&installation.pool).await.unwrap() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let joined = tokio::time::timeout(Duration::from_secs(30), alive).await;
-    joined.unwrap_or_else(|_| panic!("it does not join anew: {}", zombie.said()));
 }

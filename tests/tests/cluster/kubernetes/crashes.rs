@@ -37,27 +37,3 @@ pipeline:
     let expected: Vec<String> = (1..=200).map(|number| format!("line {number}")).collect();
     assert_eq!(lines, expected);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn wherever_a_worker_dies_each_command_runs_once() {
-    for place in ["step: claimed", "step: marked started", "step: started", "step: log stored", "step: end committed"] {
-        let installation = Installation::on_cluster().await;
-        let dies = installation.worker_that_dies_at(place);
-        let file = "
-pipeline:
-  steps:
-    - { name: one, image: buildit.test/busybox:1, commands: [echo once > once.txt, sleep 1], outputs: [once.txt] }
-    - { name: two, image: buildit.test/busybox:1, commands: [cat once.txt] }
-";
-        let project = installation.project("web", &[(".platform.yaml", file)]).await;
-        let run = installation.trigger(&project).await;
-        dies.killed().await;
-        let _next = installation.worker();
-        let run = installation.ended(&run).await;
-        assert_eq!(run["status"], "success", "{place}: {run:#}");
-        for name in ["one", "two"] {
-            assert_eq!(step(&run, name)["attempts"].as_array().unwrap().len(), 1, "{place}: {run:#}");
-        }
-        assert!(installation.log(id(&run), "two").await.contains("\nonce\n"), "{place}");
-    }
-}

@@ -27,6 +27,46 @@ async fn a_command_that_fails_names_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_above_128_and_signals_are_told_as_what_they_were() {
+    let (installation, _worker) = started().await;
+    let steps =
+        [("code137", "exit 137"), ("code143", "exit 143"), ("kill", "kill -KILL $$"), ("term", "kill -TERM $$")];
+    let list: String = steps
+        .iter()
+        .map(|(name, command)| {
+            format!("    - {{ name: {name}, image: {BUSYBOX}, depends_on: [], commands: ['{command}'] }}\n")
+        })
+        .collect();
+    let run = run_of(&installation, &format!("pipeline:\n  steps:\n{list}")).await;
+    let end = |name: &str| (step(&run, name)["status"].clone(), step(&run, name)["exit_code"].clone());
+    for (name, code) in [("code137", 137), ("code143", 143), ("kill", 137), ("term", 143)] {
+        assert_eq!(end(name), ("failure".into(), code.into()), "{name}: {run:#}");
+        assert_eq!(step(&run, name)["attempts"].as_array().unwrap().len(), 1, "{run:#}");
+    }
+    assert!(reason(step(&run, "code143")).contains("exit code 143"), "{run:#}");
+    for (name, signal) in [("kill", "signal 9"), ("term", "signal 15")] {
+        assert!(reason(step(&run, name)).contains(signal), "{run:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_name_is_no_name_never_gets_a_pod() {
+    let (installation, _worker) = started().await;
+    let run = run_of(&installation, &one("buildit.test/Busybox:1", "      commands: ['true']")).await;
+    assert_eq!(run["status"], "error", "{run:#}");
+    assert!(run["diagnostics"].to_string().contains("buildit.test/Busybox:1"), "{run:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_that_runs_out_in_a_child_is_noted_though_the_step_goes_on() {
+    let (installation, _worker) = started().await;
+    let rest = "      resources: { memory: 32Mi }\n      commands: ['tail /dev/zero || echo went on']";
+    let run = run_of(&installation, &one(BUSYBOX, rest)).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+    assert!(run["notes"].to_string().contains("killed since memory ran out"), "{run:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_missing_is_said() {
     let (installation, _worker) = started().await;
     let (status, code, why) = end_of(&installation, BUSYBOX, "      commands: [cargo test]").await;

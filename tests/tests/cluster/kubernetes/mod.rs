@@ -3,6 +3,10 @@
 mod crashes;
 mod ends;
 mod flow;
+mod logs;
+mod matrix;
+mod nodes;
+mod outages;
 
 use buildit_tests::installation::{Installation, Worker};
 use serde_json::Value;

@@ -18,12 +18,14 @@ impl Inner {
         let secret = pod::secret(&self.settings, launch, &spec)?;
         let create = PostParams::default();
         self.runner_is_there.get_or_try_init(|| self.parts.ensure(&self.maps)).await?;
+        crate::crash_point!("step: before its Secret is made");
         // The Secret first: a pod without it waits for the kubelet's next try.
         let made = || self.secrets.create(&create, &secret).boxed();
         match cluster::attempt("the step's Secret cannot be made", made).await? {
             Err(status) if status.code != 409 => return Err(cluster::not_created(&status)),
             _ => {}
         }
+        crate::crash_point!("step: before its pod is made");
         let wanted = pod::pod(&self.settings, launch, &self.parts);
         let made = || self.api.create(&create, &wanted).boxed();
         match cluster::attempt("the step's pod cannot be made", made).await? {

@@ -86,7 +86,7 @@ fn ended(pod: &Pod, status: &PodStatus, terminated: &ContainerStateTerminated) -
             exit_code: Some(137),
         },
         (_, "StartError" | "ContainerCannotRun", _) => lost(format!("its container could not be started: {message}")),
-        _ if pod.metadata.deletion_timestamp.is_some() => lost("its pod was deleted".into()),
+        _ if pod.metadata.deletion_timestamp.is_some() => lost(deleted_by(pod)),
         (Some(why), ..) => lost(format!("its pod ended ({why}): {cause}")),
         (_, _, code) if code == i32::from(EXIT_NOT_BEGUN) => {
             lost("its runner was not let begin: the attempt was over or another pod's".into())
@@ -97,6 +97,15 @@ fn ended(pod: &Pod, status: &PodStatus, terminated: &ContainerStateTerminated) -
             exit_code: Some(137),
         },
         (_, reason, code) => lost(format!("its runner ended with exit code {code} ({reason}) and no report")),
+    }
+}
+
+/// Why a pod is deleted that BuildIt did not delete.
+pub(super) fn deleted_by(pod: &Pod) -> String {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    match conditions.iter().find(|it| it.type_ == "DisruptionTarget" && it.status == "True") {
+        Some(evicted) => format!("its pod was evicted: {}", evicted.message.as_deref().unwrap_or_default()),
+        None => "its pod was deleted".into(),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use buildit_runner::pod::{Frame, FrameReader};
+use buildit_runner::{
+    Outcome, Report,
+    pod::{Frame, FrameReader},
+};
 use futures::{
     FutureExt, StreamExt,
     stream::{self, BoxStream},
@@ -40,11 +43,21 @@ impl Inner {
                 since = None;
             }
             tokio::select! {
-                report = &mut reported => return Ok(End::Reported(report?)),
+                report = &mut reported => return self.with_cause(handle, report?).await.map(End::Reported),
                 () = changes.next() => {}
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
+    }
+
+    /// The runner knows that it was told to stop, and the cluster who did.
+    async fn with_cause(&self, handle: &Handle, mut report: Box<Report>) -> Result<Box<Report>, Error> {
+        if report.outcome == Outcome::Stopped
+            && let Some(pod) = self.pod(handle.attempt_id()).await?
+        {
+            report.stopped_by = Some(status::deleted_by(&pod));
+        }
+        Ok(report)
     }
 
     /// The end of an attempt that has been in trouble since `begun`, if that is too long.
