@@ -77,8 +77,8 @@ pub(crate) struct Settings {
     pub(crate) runner: Option<PathBuf>,
     /// Runs that one worker plans at once.
     pub(crate) pipeline_slots: usize,
-    /// Steps that one worker drives at once.
-    pub(crate) step_slots: usize,
+    /// Steps that one worker drives at once; without it twice the cores, or 100 where steps are pods.
+    pub(crate) step_slots: Option<usize>,
     /// Runs whose artifacts one worker publishes at once.
     pub(crate) artifact_slots: usize,
     /// MiB of each attempt's log that are kept; what comes after is counted and dropped.
@@ -130,7 +130,6 @@ pub(crate) enum LogFormat {
 
 impl Default for Settings {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             database_url: None,
             data_dir: None,
@@ -149,7 +148,7 @@ impl Default for Settings {
             kubernetes: kubernetes::Settings::default(),
             runner: None,
             pipeline_slots: 4,
-            step_slots: cores.max(2) * 2,
+            step_slots: None,
             artifact_slots: 4,
             log_limit_mib: 200,
             upload_limit_mib: 10 << 10,
@@ -297,9 +296,15 @@ impl Settings {
 
     /// Concurrency of each queue.
     pub(crate) fn slots(&self) -> BTreeMap<&'static str, usize> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let steps = match self.executor {
+            // They take nothing of this machine but a little memory.
+            Some(ExecutorKind::Kubernetes) => 100,
+            Some(ExecutorKind::Local | ExecutorKind::Docker) | None => cores.max(2) * 2,
+        };
         [
             (RunPipeline::QUEUE, self.pipeline_slots),
-            (RunStep::QUEUE, self.step_slots),
+            (RunStep::QUEUE, self.step_slots.unwrap_or(steps)),
             (UploadArtifacts::QUEUE, self.artifact_slots),
         ]
         .into()

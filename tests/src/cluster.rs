@@ -77,6 +77,15 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until no pod of the namespace is at work. Those that a dead worker left are swept after ten minutes.
+    pub async fn is_idle(&self) {
+        let at_work = |pod: &Pod| !matches!(phase(pod), Some("Succeeded" | "Failed"));
+        eventually("no pod is at work", Duration::from_secs(60), async || {
+            self.pods().list(&ListParams::default()).await.is_ok_and(|pods| !pods.items.iter().any(at_work))
+        })
+        .await;
+    }
+
     /// Settings of a worker that makes pods here, for an API at `api`.
     pub fn variables(&self, api: &str) -> Vec<(&'static str, String)> {
         vec![
@@ -101,6 +110,10 @@ impl Drop for Cluster {
         });
         let _ = delete.join();
     }
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
 }
 
 fn variable(name: &str) -> String {

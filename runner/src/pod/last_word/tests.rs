@@ -13,6 +13,7 @@ fn report() -> Report {
         log_sha256: "0".repeat(64),
         log_truncated: false,
         oom_killed: true,
+        stopped_by: None,
         outputs: None,
         artifacts: Vec::new(),
         notes: vec!["A note.".to_owned()],

@@ -50,7 +50,7 @@ async fn wherever_a_worker_dies_each_command_runs_once() {
         let _next = installation.worker();
         let run = installation.ended(&run).await;
         check(&installation, place, &run).await;
-        installation.cluster().is_empty().await;
+        installation.cluster().is_idle().await;
     });
     futures::stream::iter(deaths).buffer_unordered(AT_ONCE).collect::<()>().await;
 }
@@ -71,7 +71,7 @@ async fn a_cancelled_step_is_stopped_wherever_its_worker_dies() {
         assert_eq!(step(&run, "one")["status"], "cancelled", "{place}: {run:#}");
         let log = installation.log(id(&run), "one").await;
         assert!(log.contains("begun") && !log.contains("\nsurvived"), "{place}: {log}");
-        installation.cluster().is_empty().await;
+        installation.cluster().is_idle().await;
     });
     futures::stream::iter(deaths).buffer_unordered(AT_ONCE).collect::<()>().await;
 }
@@ -91,7 +91,7 @@ async fn a_worker_that_was_frozen_changes_nothing_when_it_thaws() {
         check(&installation, place, &run).await;
         zombie.signal(Signal::CONT);
         installation.rejoined(&zombie).await;
-        installation.cluster().is_empty().await;
+        installation.cluster().is_idle().await;
         assert_eq!(installation.run(id(&run)).await, run, "{place}: the run is as it was");
         check(&installation, place, &run).await;
     });
