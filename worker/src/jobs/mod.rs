@@ -1,5 +1,6 @@
 //! The handlers, one file for each kind of job, and what they share.
 
+mod image_digest;
 pub(crate) mod local_file;
 mod phases;
 mod publish;

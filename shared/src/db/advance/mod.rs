@@ -6,6 +6,7 @@
 //! `unmet` or `open_steps` to zero enqueues what follows.
 
 mod attempt_end;
+mod deploy;
 mod job_death;
 mod planning;
 mod run_end;
@@ -20,10 +21,11 @@ use crate::{
 
 pub(super) use attempt_end::close_steps;
 pub use attempt_end::{AttemptEnd, end_attempt};
+pub use deploy::{BuiltImage, deploy};
 pub use job_death::job_died;
 pub use planning::{Advanced, NewStep, Planned, end_unplanned, note_commit, plan_run};
 pub(super) use run_end::finish;
-pub use run_end::{NewArtifact, deploy, end_run, outcome_of};
+pub use run_end::{NewArtifact, end_run, outcome_of};
 pub(super) use start::{activate, plan_again};
 
 pub(crate) type Tx<'a> = Transaction<'a, Postgres>;

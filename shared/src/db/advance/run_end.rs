@@ -3,7 +3,7 @@
 use super::{Run, Tx, activate, lock, lock_group};
 use crate::{
     domain::{RunStatus, StepStatus, outcome},
-    ids::{ArtifactId, DeploymentId, RunId},
+    ids::{ArtifactId, RunId},
     queue::NewJob,
 };
 
@@ -87,31 +87,6 @@ pub async fn end_run(
     // Whoever asked for a cancel said why.
     let reason = reason.filter(|_| !(run.cancelling && status == RunStatus::Cancelled));
     finish(tx, &run, status, reason.as_deref()).await
-}
-
-/// Notes that an image was built and should run; once for each step.
-pub async fn deploy(
-    tx: &mut Tx<'_>,
-    run_id: RunId,
-    step: &str,
-    environment: &str,
-    image: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"
-        insert into deployments (id, organization_id, project_id, run_id, step_id, environment, image)
-        select $1, organization_id, project_id, run_id, id, $4, $5 from pipeline_steps where run_id = $2 and name = $3
-        on conflict (step_id) do nothing
-        "#,
-        DeploymentId::new().uuid(),
-        run_id.uuid(),
-        step,
-        environment,
-        image
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
 }
 
 /// Ends the run and starts the one that waited for it; the next one starts in the transaction that ends the old one.

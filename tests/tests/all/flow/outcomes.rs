@@ -214,6 +214,7 @@ pipeline:
             .unwrap();
     let sha = run["commit_sha"].as_str().unwrap();
     assert_eq!(rows, [("production".into(), format!("localhost:5000/web:{sha}"), "active".into())]);
+    assert!(run["notes"][0].as_str().unwrap().contains("digest"), "nobody has pushed it: {run:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod crashes;
 mod ends;
 mod flow;
+mod images;
 mod logs;
 mod matrix;
 mod nodes;
