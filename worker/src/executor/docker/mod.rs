@@ -9,6 +9,7 @@
 //! The workspace and the home are volumes without names, which go with the container.
 
 mod container;
+mod credentials;
 mod engine;
 mod place;
 mod pull;

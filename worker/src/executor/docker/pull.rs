@@ -132,7 +132,7 @@ impl Inner {
     async fn pull(&self, image: &str, say: &watch::Sender<Said>) -> Result<(), NotPulled> {
         let client = self.engine.client().await.map_err(NotPulled::Engine)?;
         let options = CreateImageOptionsBuilder::default().from_image(&with_tag(image)).build();
-        let mut steps = client.create_image(Some(options), None, None);
+        let mut steps = client.create_image(Some(options), None, self.settings.credentials(image));
         let mut progress = Progress::default();
         let mut told = Instant::now();
         while let Some(step) = steps.next().await {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use bollard::auth::DockerCredentials;
 use serde::{Deserialize, Serialize};
+
+use super::credentials;
 
 /// How steps run on a Docker engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,9 @@ pub struct Settings {
     pub network: Option<String>,
     /// When images are pulled.
     pub pull: Pull,
+    /// File with the registries' credentials, as `docker login` writes it; by default `config.json` in `DOCKER_CONFIG`,
+    /// else in `~/.docker`.
+    pub credentials: Option<PathBuf>,
     /// More labels for each container.
     pub labels: BTreeMap<String, String>,
     /// Thousandths of a core that a step which names none may use; without it all there are.
@@ -51,6 +57,7 @@ impl Default for Settings {
             runner: None,
             network: None,
             pull: Pull::Missing,
+            credentials: None,
             labels: BTreeMap::new(),
             default_cpu_millis: None,
             default_memory_bytes: None,
@@ -83,6 +90,14 @@ impl Settings {
             true => Ok(runner),
             false => Err(std::io::Error::other(format!("{} is missing, which runs in containers", runner.display()))),
         }
+    }
+
+    /// For the registry of this image, as they are now.
+    pub(super) fn credentials(&self, image: &str) -> Option<DockerCredentials> {
+        let folder = || std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker"));
+        let file = self.credentials.clone().or_else(|| Some(folder().or_else(home)?.join("config.json")))?;
+        credentials::credentials(&file, image)
     }
 
     pub(super) fn pull_limit(&self) -> Duration {
