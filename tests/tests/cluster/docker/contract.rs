@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use buildit_runner::Outcome;
+use buildit_tests::daemons;
 use buildit_worker::executor::{
     End, Error, Executor, Handle, Launch, State,
     docker::{Pull, Settings},
@@ -227,6 +228,7 @@ async fn what_a_step_puts_in_place_of_its_files_leads_nowhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_are_pulled_and_what_a_registry_does_not_have_is_the_files_mistake() {
+    let _registry = daemons::Use::shared().await;
     let place = Place::new();
     let registry = variable("BUILDIT_TEST_REGISTRY");
     let always = place.executor_with(Settings { pull: Pull::Always, ..settings() });

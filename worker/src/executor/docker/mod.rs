@@ -30,7 +30,7 @@ pub use settings::{Pull, Settings};
 
 use super::{End, Error, Executor, Handle, Launch, LogStream, State, Swept, local};
 use engine::{Container, Engine};
-use local::{Watcher, is_locked, read_report};
+use local::{Watcher, blocking, is_locked, read_report};
 use place::Place;
 use pull::{Pulls, Said};
 
@@ -142,7 +142,7 @@ impl Inner {
     /// Sees to it that nobody begins the attempt any more; false when somebody has.
     async fn forbid(&self, handle: &Handle) -> Result<bool, Error> {
         let (place, handle, durable) = (self.place.clone(), handle.clone(), self.durable);
-        self.blocking(move || place.forbid(&handle, durable)).await
+        blocking(move || place.forbid(&handle, durable)).await
     }
 
     async fn confirm_ended(&self, handle: &Handle) -> Result<(), Error> {
@@ -166,14 +166,6 @@ impl Inner {
             async move { inner.state(&handle).await }.boxed()
         };
         local::follow(folder, self.watcher.clone(), from, Box::new(state))
-    }
-
-    /// Does `work`, which blocks, away from the async threads.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        local::blocking(work).await
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     engine::{reason, status},
     pull::is_image_name,
 };
+use crate::executor::local::blocking;
 
 impl Inner {
     pub(super) async fn start(&self, launch: &Launch) -> Result<Handle, Error> {
@@ -33,7 +34,7 @@ impl Inner {
     pub(super) async fn make(&self, launch: &Launch) -> Result<bool, Error> {
         let handle = Handle::new(&launch.spec.attempt_id);
         let (place, spec) = (self.place.clone(), spec(launch, self.durable));
-        self.blocking(move || place.prepare(&spec)).await?;
+        blocking(move || place.prepare(&spec)).await?;
         let Some(image) = self.image(&launch.image).await? else { return Ok(false) };
         let user = image.config.and_then(|config| config.user).unwrap_or_default();
         let runner = self.settings.runner().map_err(|error| Error::Denied { reason: error.to_string() })?;

@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 
 use super::{Container, Error, Handle, Inner, State, Swept, container::OWNER, engine::status, place::Place};
-use crate::executor::local::{MARKERS_KEPT, ORPHAN_GRACE, Tried, if_there, old_names, remove_all};
+use crate::executor::local::{MARKERS_KEPT, ORPHAN_GRACE, Tried, blocking, if_there, old_names, remove_all};
 
 /// A container ends a moment after its runner's report is there.
 const RUNNER_EXIT: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ impl Inner {
             removed => removed.map_err(|error| self.engine.failed("a container cannot be removed", error))?,
         }
         let (place, handle) = (self.place.clone(), handle.clone());
-        self.blocking(move || remove_folder(&place, &handle)).await
+        blocking(move || remove_folder(&place, &handle)).await
     }
 
     async fn refuse_while_it_runs(&self, handle: &Handle) -> Result<(), Error> {
@@ -61,7 +61,7 @@ impl Inner {
         let mut swept = Swept::default();
         let attempts = self.place.attempts();
         let mut found: BTreeSet<String> =
-            self.blocking(move || old_names(&attempts, older_than)).await?.into_iter().collect();
+            blocking(move || old_names(&attempts, older_than)).await?.into_iter().collect();
         found.extend(self.containers(older_than).await?);
         for attempt_id in found.into_iter().filter(|attempt_id| !keep(attempt_id)) {
             let handle = Handle::new(&attempt_id);
@@ -74,10 +74,10 @@ impl Inner {
             }
         }
         let marks = self.place.marks();
-        let old = self.blocking(move || old_names(&marks, MARKERS_KEPT)).await?;
+        let old = blocking(move || old_names(&marks, MARKERS_KEPT)).await?;
         let old: Vec<_> = old.into_iter().filter(|attempt_id| !keep(attempt_id)).collect();
         let place = self.place.clone();
-        self.blocking(move || empty_trash(&place, &old)).await?;
+        blocking(move || empty_trash(&place, &old)).await?;
         Ok(swept)
     }
 

@@ -9,7 +9,7 @@ use futures::{
 };
 
 use super::{Container, End, Error, Handle, Inner, Said, engine};
-use crate::executor::local::read_report;
+use crate::executor::local::{Interest, Watcher, is_locked, read_report};
 
 /// How often somebody who waits for a container's end looks by himself.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
@@ -19,9 +19,16 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 impl Inner {
     pub(super) async fn wait(&self, handle: &Handle) -> Result<End, Error> {
         let folder = self.place.folder(handle)?;
+        let mut changes = None;
         loop {
             if let Some(end) = self.pulled(handle).await? {
                 return Ok(end);
+            }
+            if is_locked(&folder)? {
+                // Its runner lives, whether the engine answers or not.
+                let watch = || Watcher::changes(self.watcher.as_ref(), &folder, Interest::End);
+                changes.get_or_insert_with(watch).next().await;
+                continue;
             }
             let container = self.engine.container(handle.attempt_id()).await?;
             if container == Container::Running {

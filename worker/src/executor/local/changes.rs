@@ -28,7 +28,7 @@ const AFTER_CLOSE: [Duration; 4] =
 
 /// What to be woken up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interest {
+pub(in crate::executor) enum Interest {
     /// The report, or the runner's death.
     End,
     /// The log's growth, too.
@@ -36,14 +36,14 @@ pub(super) enum Interest {
 }
 
 /// Changes in an attempt's folder. May wake up without reason; never misses one for long.
-pub(super) struct Changes {
+pub(in crate::executor) struct Changes {
     subscription: Option<Subscription>,
     soon: Vec<Duration>,
 }
 
 impl Changes {
     /// Returns after the next change.
-    pub(super) async fn next(&mut self) {
+    pub(in crate::executor) async fn next(&mut self) {
         let Some(Subscription { subscriber, .. }) = &self.subscription else {
             tokio::time::sleep(WITHOUT_WATCH).await;
             return;
@@ -100,7 +100,11 @@ impl Watcher {
     }
 
     /// Changes from now on. A folder that is not there is looked at now and then.
-    pub(super) fn changes(watcher: Option<&Arc<Watcher>>, folder: &AttemptFolder, interest: Interest) -> Changes {
+    pub(in crate::executor) fn changes(
+        watcher: Option<&Arc<Watcher>>,
+        folder: &AttemptFolder,
+        interest: Interest,
+    ) -> Changes {
         let subscription = watcher.and_then(|watcher| watcher.subscribe(folder.path(), interest));
         Changes { subscription, soon: Vec::new() }
     }

@@ -28,7 +28,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use rustix::fs::OFlags;
 
-pub(super) use changes::Watcher;
+pub(super) use changes::{Interest, Watcher};
 pub(super) use clean::{MARKERS_KEPT, ORPHAN_GRACE, old_names, remove_all};
 pub(super) use follow::follow;
 pub(super) use state::{is_locked, read_report};
