@@ -8,6 +8,7 @@ use std::{
 
 use buildit_shared::{
     attempt_token::AttemptTokens,
+    link_token::LinkTokens,
     queue::{Notifier, Signals},
     storage::Storage,
     vault::Vault,
@@ -32,6 +33,8 @@ pub struct Config {
     pub attempt_tokens: AttemptTokens,
     /// What secrets are sealed by; without it none can be set.
     pub vault: Option<Vault>,
+    /// What addresses show that are their own permission.
+    pub link_tokens: LinkTokens,
     /// Bytes of one attempt's log that are kept.
     pub log_limit: u64,
     /// Bytes that the runner of one attempt may store by itself, altogether.

@@ -6,6 +6,7 @@ pub mod db;
 pub mod domain;
 pub mod ids;
 pub mod jobs;
+pub mod link_token;
 pub mod password;
 pub mod permission;
 pub mod pipeline;

@@ -294,6 +294,17 @@ impl Page {
         self.ask("Emulation.setScriptExecutionDisabled", json!({ "value": !run })).await;
     }
 
+    /// What axe finds to be hard to use for some people, by the rules of WCAG 2.2 A and AA; nothing, one hopes.
+    pub async fn barriers(&self) -> Vec<String> {
+        let script =
+            std::env::var_os("BUILDIT_TEST_AXE").expect("BUILDIT_TEST_AXE names axe-core's script; run ./dev test");
+        let script = std::fs::read_to_string(script).expect("axe-core's script");
+        self.eval(&format!("{script}; undefined")).await;
+        let run = "axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] }).then((found) =>
+            found.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html} ${node.failureSummary}`)))";
+        serde_json::from_value(self.eval(run).await).expect("a list")
+    }
+
     /// What scripts and the browser complained of so far.
     pub fn errors(&self) -> Vec<String> {
         let said = self.connection.said.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,6 +21,7 @@ use buildit_shared::{
         api_keys::{self, NewKey},
         organizations, sessions, users, welcome_links,
     },
+    link_token::LinkTokens,
     permission::{Permission, Role},
     storage::{S3Settings, Signer, Storage},
     vault::Vault,
@@ -209,6 +210,7 @@ impl Installation {
             log_limit: 1 << 30,
             upload_limit: 1 << 30,
             attempt_tokens: AttemptTokens::new(SIGNING_KEY.as_bytes()),
+            link_tokens: LinkTokens::new(SIGNING_KEY.as_bytes()),
             public_url: self.url.parse().expect("an address"),
             repository_roots: vec![self.folder.path().join("repositories")],
             vault: Some(Vault::new(SECRETS_KEY, []).expect("a key")),
@@ -512,6 +514,11 @@ impl Drop for Worker {
 impl Project {
     /// Commits these files on top of what is there and pushes `main`; returns the commit.
     pub fn commit(&self, files: &[(&str, &str)]) -> String {
+        self.commit_as("a change", files)
+    }
+
+    /// [`Project::commit`] with a message of one's own.
+    pub fn commit_as(&self, message: &str, files: &[(&str, &str)]) -> String {
         for (name, text) in files {
             let path = self.work.join(name);
             if let Some(folder) = path.parent() {
@@ -520,7 +527,7 @@ impl Project {
             fs::write(path, text).expect("a file");
         }
         git(&self.work, &["add", "-A"]);
-        git(&self.work, &["commit", "-q", "--allow-empty", "-m", "a change"]);
+        git(&self.work, &["commit", "-q", "--allow-empty", "-m", message]);
         git(&self.work, &["push", "-q", &self.repository.to_string_lossy(), "main"]);
         git(&self.work, &["rev-parse", "HEAD"])
     }

@@ -15,11 +15,12 @@ use super::{
 use crate::{
     App,
     auth::{
-        Client, MaybeCaller, SignedIn,
+        Client, MaybeCaller, MaybePerson, SignedIn,
         form::{Form, OpenForm},
     },
     error::ApiError,
     extract::{Path, Query},
+    invitations::{self, NewAccount},
     sessions,
 };
 
@@ -47,6 +48,13 @@ pub(super) struct FirstPassword {
     password: String,
 }
 
+#[derive(Deserialize)]
+pub(super) struct Join {
+    #[serde(default)]
+    name: String,
+    password: Option<String>,
+}
+
 /// A form without fields of its own.
 #[derive(Deserialize)]
 pub(super) struct Nothing {}
@@ -66,6 +74,20 @@ struct WelcomePage {
     layout: Layout,
     email: String,
     name: String,
+    token: String,
+    problem: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "join.html")]
+struct JoinPage {
+    layout: Layout,
+    organization: String,
+    email: String,
+    role: &'static str,
+    invited_by: String,
+    /// They have no account yet.
+    is_new: bool,
     token: String,
     problem: Option<String>,
 }
@@ -148,6 +170,70 @@ pub(super) async fn welcome(
             render_welcome(&app, path.token, Some(error.to_string())).await
         }
         Err(error) if error.status() == StatusCode::NOT_FOUND => render_welcome(&app, path.token, None).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `GET /join/{token}`: what one is invited to.
+pub(super) async fn invited(
+    State(app): State<App>,
+    Path(path): Path<WelcomePath>,
+    MaybePerson(person): MaybePerson,
+) -> Result<Response> {
+    render_invitation(&app, path.token, person.as_ref(), None).await
+}
+
+async fn render_invitation(
+    app: &App,
+    token: String,
+    person: Option<&SignedIn>,
+    problem: Option<String>,
+) -> Result<Response> {
+    let (invitation, has_account) = match invitations::read(app, &token).await {
+        Ok(found) => found,
+        Err(error) if error.status() == StatusCode::NOT_FOUND => {
+            let layout = Layout::plain("Sign in");
+            let problem = Some("This invitation has been used or withdrawn, or is too old. Ask for a new one.".into());
+            let page = LoginPage { layout, email: String::new(), next: "/".into(), problem };
+            return Ok(page_with(StatusCode::NOT_FOUND, &page));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if person.is_none() && has_account {
+        return Ok(Redirect::to(&format!("/login?next=/join/{token}")).into_response());
+    }
+    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let layout = Layout::plain("Join");
+    Ok(page_with(
+        status,
+        &JoinPage {
+            layout,
+            organization: invitation.organization,
+            email: invitation.email,
+            role: invitation.role.name(),
+            invited_by: invitation.invited_by,
+            is_new: person.is_none(),
+            token,
+            problem,
+        },
+    ))
+}
+
+/// `POST /join/{token}`
+pub(super) async fn join(
+    State(app): State<App>,
+    Path(path): Path<WelcomePath>,
+    MaybePerson(person): MaybePerson,
+    client: Client,
+    OpenForm(chosen): OpenForm<Join>,
+) -> Result<Response> {
+    let new = chosen.password.map(|password| NewAccount { name: chosen.name, password });
+    match invitations::accept(&app, &path.token, person.as_ref(), new, &client).await {
+        Ok(Some(cookie)) => Ok((cookie, Redirect::to("/")).into_response()),
+        Ok(None) => Ok(Redirect::to("/").into_response()),
+        Err(error) if error.status() == StatusCode::UNPROCESSABLE_ENTITY => {
+            render_invitation(&app, path.token, person.as_ref(), Some(error.to_string())).await
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -5,15 +5,20 @@
 //! - they ask the same questions as the API, by the same permissions, bound to the same organization.
 
 mod account;
+mod artifacts;
 mod assets;
+mod badge;
 mod error;
+mod fleet;
 mod graph;
+mod jobs;
 mod layout;
 mod live;
 mod log;
 mod pipeline;
 mod projects;
 mod run;
+mod settings;
 mod status;
 mod text;
 mod waiting;
@@ -53,10 +58,35 @@ pub(crate) fn routes() -> Router<App> {
         .route("/runs/{run}/steps/{step}", get(run::show_step))
         .route("/runs/{run}/steps/{step}/log/index", get(log::index))
         .route("/runs/{run}/steps/{step}/log/search", get(log::search))
+        .route("/runs/{run}/artifacts/{name}", get(artifacts::show))
+        .route("/runs/{run}/artifacts/{name}/view/{*path}", get(artifacts::view))
+        .route("/fleet", get(fleet::show))
+        .route("/fleet/queues/{queue}/pause", post(fleet::pause))
+        .route("/fleet/queues/{queue}/resume", post(fleet::resume))
+        .route("/fleet/jobs", get(jobs::list))
+        .route("/fleet/jobs/act", post(jobs::act))
+        .route("/fleet/jobs/{job}", get(jobs::show))
+        .route("/join/{token}", get(account::invited).post(account::join))
+        .route("/settings", get(settings::account))
+        .route("/settings/password", post(settings::password))
+        .route("/settings/sessions/{session}/end", post(settings::end_session))
+        .route("/settings/members", get(settings::members).post(settings::invite))
+        .route("/settings/members/{user}/role", post(settings::set_role))
+        .route("/settings/members/{user}/remove", post(settings::remove_member))
+        .route("/settings/invitations/{invitation}/withdraw", post(settings::withdraw))
+        .route("/settings/keys", get(settings::keys).post(settings::create_key))
+        .route("/settings/keys/{key}/revoke", post(settings::revoke_key))
+        .route("/settings/secrets", get(settings::secrets).post(settings::set_secret))
+        .route("/settings/secrets/delete", post(settings::delete_secret))
+        .route("/projects/{project}/secrets", get(settings::project_secrets).post(settings::set_project_secret))
+        .route("/projects/{project}/secrets/delete", post(settings::delete_project_secret))
         .route("/live/runs", get(live::all_runs))
         .route("/live/runs/{run}", get(live::run))
         .route("/live/fleet", get(live::fleet))
         .layer(from_fn(headers))
+        // These have headers of their own.
+        .route("/reports/{run}/{expires}/{token}/{name}/{*path}", get(artifacts::report))
+        .route("/status/{pipeline}/{file}", get(badge::show))
         .route("/static/{asset}", get(assets::serve))
         .layer(CompressionLayer::new())
 }

@@ -18,6 +18,7 @@ use buildit_shared::{
 use serde::Deserialize;
 
 use super::{
+    badge,
     error::{Result, Visitor},
     layout::{Layout, page},
     status::Status,
@@ -81,6 +82,11 @@ struct PipelinePage {
     is_filtered: bool,
     trend: Option<Trend>,
     repository: String,
+    /// Addresses of the badge and of the feed, and of this page as seen from elsewhere.
+    badge: String,
+    feed: String,
+    url: String,
+    may_set_secrets: bool,
 }
 
 impl PipelinePage {
@@ -238,9 +244,14 @@ pub(super) async fn show(
         true => project.name.clone(),
         false => format!("{} / {}", project.name, pipeline.name),
     };
+    let (badge, feed) = badge::addresses(&app, pipeline.id);
     let layout = Layout::of(&caller, "projects", title).live("/live/runs".into()).with_icon(newest);
     Ok(page(&PipelinePage {
         layout,
+        badge,
+        feed,
+        url: app.url(&address),
+        may_set_secrets: caller.has(Permission::SecretsWrite),
         address,
         source: pipeline.file.unwrap_or_else(|| "stored in BuildIt".into()),
         config: pipeline.config,

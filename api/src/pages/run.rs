@@ -145,7 +145,7 @@ struct AttemptLink {
 
 struct Artifact {
     name: String,
-    download: String,
+    href: String,
     about: String,
 }
 
@@ -258,7 +258,7 @@ async fn render(
         artifacts: artifacts
             .into_iter()
             .map(|artifact| Artifact {
-                download: format!("/api/v1{base}/artifacts/{}/archive", part(&artifact.name)),
+                href: format!("{base}/artifacts/{}", part(&artifact.name)),
                 about: match artifact.files {
                     1 => size(artifact.size),
                     files => format!("{files} files, {}", size(artifact.size)),

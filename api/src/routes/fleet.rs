@@ -109,14 +109,14 @@ pub(crate) struct Queues {
 #[into_params(parameter_in = Path)]
 pub(crate) struct QueuePath {
     /// Its name.
-    queue: String,
+    pub(crate) queue: String,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pause {
     /// For whoever wonders later.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Deserialize, IntoParams)]

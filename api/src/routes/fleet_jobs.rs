@@ -129,17 +129,17 @@ impl From<Failure> for JobFailure {
 #[into_params(parameter_in = Query)]
 pub(crate) struct JobFilter {
     /// One state or several, separated by commas.
-    state: Option<String>,
-    kind: Option<String>,
-    queue: Option<String>,
+    pub(crate) state: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) queue: Option<String>,
     /// A project's id.
-    project: Option<Uuid>,
+    pub(crate) project: Option<Uuid>,
     /// Part of the arguments or the error, or the whole id.
-    text: Option<String>,
+    pub(crate) text: Option<String>,
 }
 
 impl JobFilter {
-    fn parse(self) -> Result<Filter> {
+    pub(crate) fn parse(self) -> Result<Filter> {
         let states = self.state.as_deref().unwrap_or_default().split(',').filter(|name| !name.is_empty());
         let states: Vec<String> = states.map(str::to_owned).collect();
         let known = fleet_jobs::LIVE.iter().chain(&fleet_jobs::UNSUCCESSFUL).chain(&[fleet_jobs::SUCCEEDED]);
@@ -162,7 +162,7 @@ impl JobFilter {
 #[into_params(parameter_in = Path)]
 pub(crate) struct JobPath {
     /// Its id.
-    job: Uuid,
+    pub(crate) job: Uuid,
 }
 
 /// Jobs, newest first, those that ended included.
@@ -235,7 +235,7 @@ async fn act(State(app): State<App>, caller: &Caller, Path(path): Path<JobPath>,
 
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum BulkAction {
+pub(crate) enum BulkAction {
     Retry,
     Discard,
     Cancel,
@@ -245,26 +245,26 @@ enum BulkAction {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bulk {
-    action: BulkAction,
+    pub(crate) action: BulkAction,
     /// At most 1000.
-    ids: Option<Vec<Uuid>>,
+    pub(crate) ids: Option<Vec<Uuid>>,
     /// As in the list of jobs. The newest 1000 of them; ask again while `more` is true.
-    filter: Option<JobFilter>,
+    pub(crate) filter: Option<JobFilter>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BulkOutcome {
     /// With how many it was done.
-    done: usize,
-    skipped: Vec<Skipped>,
+    pub(crate) done: usize,
+    pub(crate) skipped: Vec<Skipped>,
     /// The filter matches more jobs than one request changes.
-    more: bool,
+    pub(crate) more: bool,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Skipped {
+pub(crate) struct Skipped {
     id: Uuid,
-    reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// Retry, discard or cancel many jobs. Each is changed for itself: what cannot be done is told with its reason.

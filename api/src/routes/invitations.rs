@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     App,
-    auth::{Allowed, Client, MaybePerson, OrgAdmin, origin},
+    auth::{Allowed, Caller, Client, MaybePerson, OrgAdmin, origin},
     error::{ApiError, ErrorBody, Result},
     extract::{Json, Path, Query},
     invitations::{self, NewAccount},
@@ -58,10 +58,10 @@ impl From<rows::Invitation> for Invitation {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Invite {
-    email: String,
+    pub(crate) email: String,
     /// `owner`, `admin`, `developer` or `viewer`.
     #[schema(value_type = String)]
-    role: Role,
+    pub(crate) role: Role,
 }
 
 /// An invitation that was just made.
@@ -69,7 +69,7 @@ pub(crate) struct Invite {
 pub(crate) struct Invited {
     id: Uuid,
     /// For the invited person. It is shown this once and never again.
-    url: String,
+    pub(crate) url: String,
 }
 
 /// An invitation, for whoever has its link.
@@ -116,8 +116,13 @@ pub(crate) struct JoinPath {
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Allowed<OrgAdmin>,
-    Json(invite): Json<Invite>,
+    Json(new): Json<Invite>,
 ) -> Result<(StatusCode, Json<Invited>)> {
+    Ok((StatusCode::CREATED, Json(invite(&app, &caller, new).await?)))
+}
+
+/// Makes an invitation.
+pub(crate) async fn invite(app: &App, caller: &Caller, invite: Invite) -> Result<Invited> {
     caller.require_whole_organization()?;
     if invite.role == Role::Owner && !caller.is_owner() {
         return Err(ApiError::forbidden("only an owner invites owners"));
@@ -135,7 +140,7 @@ pub(crate) async fn create(
     let entry = Entry::new("invitation.created", &email).id(id).after(json!({ "role": invite.role }));
     audit::write(&mut *tx, caller.actor(), entry).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(Invited { id: id.uuid(), url: app.url(&format!("/join/{token}")) })))
+    Ok(Invited { id: id.uuid(), url: app.url(&format!("/join/{token}")) })
 }
 
 /// The organization's invitations that can be used, newest first.

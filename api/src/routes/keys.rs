@@ -48,7 +48,7 @@ pub(crate) struct ApiKey {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct NewApiKey {
     /// The key itself. It is shown this once and never again.
-    token: String,
+    pub(crate) token: String,
     #[serde(flatten)]
     key: ApiKey,
 }
@@ -74,14 +74,14 @@ impl From<api_keys::ApiKey> for ApiKey {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateApiKey {
     /// What it is for.
-    name: String,
+    pub(crate) name: String,
     /// What it may do: `project:read`, `project:write`, `run:trigger`, `deploy:read`, `deploy:promote`,
     /// `secrets:write`, `org:admin`, `fleet:admin`. Nobody can give away more than they have.
-    permissions: Vec<String>,
+    pub(crate) permissions: Vec<String>,
     /// A project's id or name, to bind the key to it: it sees nothing else.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// From when on it is refused; never without it.
-    expires_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 /// A key by its id.
@@ -100,8 +100,17 @@ pub(crate) async fn create(
     caller: Allowed<OrgAdmin>,
     Json(new): Json<CreateApiKey>,
 ) -> Result<(StatusCode, Json<NewApiKey>)> {
+    make(&app, &caller, new).await.map(created)
+}
+
+/// Makes a key of the organization.
+pub(crate) async fn make(app: &App, caller: &Caller, new: CreateApiKey) -> Result<NewApiKey> {
     caller.require_whole_organization()?;
-    made(&app, &caller, new, None).await
+    made(app, caller, new, None).await
+}
+
+fn created(key: NewApiKey) -> (StatusCode, Json<NewApiKey>) {
+    (StatusCode::CREATED, Json(key))
 }
 
 /// Make a key of one's own in the organization that one looks at. It may no more than oneself, also later.
@@ -113,15 +122,10 @@ pub(crate) async fn create_own(
     Json(new): Json<CreateApiKey>,
 ) -> Result<(StatusCode, Json<NewApiKey>)> {
     let user = person.user_id;
-    made(&app, &person.caller()?, new, Some(user)).await
+    made(&app, &person.caller()?, new, Some(user)).await.map(created)
 }
 
-async fn made(
-    app: &App,
-    caller: &Caller,
-    new: CreateApiKey,
-    owner: Option<UserId>,
-) -> Result<(StatusCode, Json<NewApiKey>)> {
+async fn made(app: &App, caller: &Caller, new: CreateApiKey, owner: Option<UserId>) -> Result<NewApiKey> {
     if new.name.trim().is_empty() || new.name.chars().count() > 100 || new.name.chars().any(char::is_control) {
         return Err(ApiError::invalid("name", "say in 1 to 100 characters what the key is for"));
     }
@@ -149,7 +153,7 @@ async fn made(
     let entry = Entry::new("api_key.created", &created.key.name).id(created.key.id).after(after);
     audit::write(&mut *tx, caller.actor(), entry).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(NewApiKey { token: created.plain, key: created.key.into() })))
+    Ok(NewApiKey { token: created.plain, key: created.key.into() })
 }
 
 /// The organization's keys and its members' own, newest first, revoked ones included.

@@ -53,7 +53,7 @@ impl From<members::Member> for Member {
 pub(crate) struct MemberChanges {
     /// `owner`, `admin`, `developer` or `viewer`.
     #[schema(value_type = String)]
-    role: Role,
+    pub(crate) role: Role,
 }
 
 /// A member by their account's id.

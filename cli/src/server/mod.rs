@@ -32,6 +32,7 @@ use anyhow::Context as _;
 use buildit_shared::{
     attempt_token::AttemptTokens,
     db::{self, Use},
+    link_token::LinkTokens,
     queue::Signals,
     storage::{Signer, Storage},
 };
@@ -156,6 +157,7 @@ async fn serve_api(
         database_url: url.to_owned(),
         storage,
         attempt_tokens: AttemptTokens::new(settings.signing_key()?.as_bytes()),
+        link_tokens: LinkTokens::new(settings.signing_key()?.as_bytes()),
         vault: settings.vault()?,
         log_limit: u64::from(settings.log_limit_mib) << 20,
         upload_limit: u64::from(settings.upload_limit_mib) << 20,

@@ -219,3 +219,33 @@ pub async fn open_log_bytes(db: impl PgExecutor<'_>) -> Result<i64, sqlx::Error>
     .fetch_one(db)
     .await
 }
+
+/// A job that a worker has.
+#[derive(Clone, Debug)]
+pub struct HeldJob {
+    /// The worker.
+    pub worker_id: WorkerId,
+    /// The kind.
+    pub kind: String,
+    /// The project, the run's number and the step, as far as it is about such.
+    pub what: Option<String>,
+}
+
+/// What these workers have at the moment.
+pub async fn held_jobs(db: impl PgExecutor<'_>, workers: &[WorkerId]) -> Result<Vec<HeldJob>, sqlx::Error> {
+    let workers: Vec<_> = workers.iter().map(|id| id.uuid()).collect();
+    sqlx::query_as!(
+        HeldJob,
+        r#"
+        select j.worker_id as "worker_id!: WorkerId", j.kind,
+               p.name || coalesce(' #' || r.number, '') || coalesce(' ' || s.name, '') as what
+        from jobs j left join pipeline_runs r on r.id = j.run_id left join projects p on p.id = r.project_id
+             left join pipeline_steps s on s.id = j.step_id
+        where j.state = 'running' and j.worker_id = any($1)
+        order by j.claimed_at
+        "#,
+        &workers
+    )
+    .fetch_all(db)
+    .await
+}

@@ -208,3 +208,62 @@ pub async fn commands(db: impl PgExecutor<'_>, step: StepId) -> Result<Vec<Strin
     .await?;
     Ok(row.unwrap_or_default().into_iter().flatten().collect())
 }
+
+/// How a pipeline stands, for other places.
+#[derive(Clone, Debug)]
+pub struct LastRuns {
+    /// The project's name.
+    pub project: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Whether a run of it has not ended.
+    pub is_at_work: bool,
+    /// The last run of the default branch that came to a success, a failure or an error.
+    pub last_ended: Option<LastRun>,
+}
+
+/// A run that ended.
+#[derive(Clone, Debug)]
+pub struct LastRun {
+    /// The run.
+    pub id: RunId,
+    /// Its number in its pipeline.
+    pub number: i32,
+    /// How it ended.
+    pub status: RunStatus,
+    /// When.
+    pub finished_at: jiff_sqlx::Timestamp,
+}
+
+/// How a pipeline stands. It is for whoever has the address, so it is bound to no organization.
+pub async fn last_runs(db: impl PgExecutor<'_>, pipeline: PipelineId) -> Result<Option<LastRuns>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select p.name as project, l.name as pipeline,
+               exists (select from pipeline_runs where pipeline_id = l.id and status in ('pending', 'running')) as "is_at_work!",
+               r.id as "id?: RunId", r.number as "number?", r.status as "status?: RunStatus",
+               r.finished_at as "finished_at?: jiff_sqlx::Timestamp"
+        from pipelines l join projects p on p.id = l.project_id
+        left join lateral (
+            select id, number, status, finished_at from pipeline_runs
+            where pipeline_id = l.id and status in ('success', 'failure', 'error') and branch = p.default_branch
+            order by number desc limit 1
+        ) r on true
+        where l.id = $1
+        "#,
+        pipeline.uuid()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| LastRuns {
+        project: row.project,
+        pipeline: row.pipeline,
+        is_at_work: row.is_at_work,
+        last_ended: match (row.id, row.number, row.status, row.finished_at) {
+            (Some(id), Some(number), Some(status), Some(finished_at)) => {
+                Some(LastRun { id, number, status, finished_at })
+            }
+            _ => None,
+        },
+    }))
+}

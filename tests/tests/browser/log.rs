@@ -8,7 +8,7 @@ const DRAWN: &str = "document.querySelectorAll('.lines .l').length";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_log_is_searched_scrolled_and_linked_to() {
     let (installation, _worker, _browser, page) = started().await;
-    let long = "i=0; while [ $i -lt 20 ]; do seq -f \"line %.0f of a long log with some words in it\" $((i * 1000 + 1)) $((i * 1000 + 1000)); i=$((i + 1)); done";
+    let long = "i=0; while [ $i -lt 500 ]; do seq -f \"line %.0f of a long log with some words in it\" $((i * 1000 + 1)) $((i * 1000 + 1000)); i=$((i + 1)); done";
     let project = installation.project("web", &[(".platform.yaml", &one_step(&[long]))]).await;
     let run = installation.trigger(&project).await;
     installation.ended(&run).await;
@@ -19,20 +19,20 @@ async fn a_long_log_is_searched_scrolled_and_linked_to() {
     // What is not loaded is found.
     page.press("/").await;
     page.until("document.activeElement.matches('.find input')").await;
-    page.fill(".find input", "LINE 15432 OF").await;
-    page.until("document.querySelector('.lines mark')?.innerText === 'line 15432 of'").await;
+    page.fill(".find input", "LINE 432109 OF").await;
+    page.until("document.querySelector('.lines mark')?.innerText === 'line 432109 of'").await;
     assert_eq!(page.text(".find output").await, "1/1");
     page.pictures("log-search").await;
     page.fill(".find input", "000 of").await;
-    page.until("document.querySelector('.find output').innerText.endsWith('/20')").await;
+    page.until("document.querySelector('.find output').innerText.endsWith('/500')").await;
     page.press("Enter").await;
     assert!(page.eval(DRAWN).await.as_u64().unwrap() < 300);
 
     // Any place can be scrolled to.
     page.eval("document.querySelector('.lines').scrollTop = 1e9").await;
-    page.until("document.querySelector('.lines').innerText.includes('line 20000 of')").await;
+    page.until("document.querySelector('.lines').innerText.includes('line 500000 of')").await;
     page.eval("document.querySelector('.lines').scrollTop /= 2").await;
-    page.until("/line 100\\d\\d of/.test(document.querySelector('.lines').innerText)").await;
+    page.until("/line 2[45]\\d{4} of/.test(document.querySelector('.lines').innerText)").await;
 
     // A line has an address, which leads to it although nothing of it is loaded at first.
     page.open("/").await;

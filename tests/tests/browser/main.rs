@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod account;
+mod artifacts;
+mod barriers;
+mod fleet;
 mod log;
 mod projects;
 mod run;
+mod settings;
 
 use buildit_shared::permission::Role;
 use buildit_tests::{

@@ -33,6 +33,7 @@ async fn a_failed_run_opens_at_the_step_that_failed_and_says_why() {
     let project = installation
         .project("web", &[(".platform.yaml", GRAPH), ("compiler.txt", COMPILER), ("results.txt", RESULTS)])
         .await;
+    project.commit_as("Round taxes up, not down", &[]);
     let run = installation.trigger(&project).await;
     installation.ended(&run).await;
     page.open(&format!("/runs/{run}")).await;
