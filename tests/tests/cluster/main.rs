@@ -3,6 +3,7 @@
 // A test's helpers fail like the test itself; clippy's own exception covers only the functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod chart;
 mod docker;
 mod kubernetes;
 mod storage;

@@ -64,6 +64,8 @@ pub(super) fn not_created(status: &Status) -> Error {
     let waits = status.code == 404 // the namespace
         || reason.contains("exceeded quota")
         || reason.contains("being terminated")
+        // Made a moment after its namespace, or by whoever installs.
+        || reason.contains("error looking up service account")
         || reason.contains("unable to create new content");
     if waits {
         Error::Busy { reason: format!("the cluster takes no pod now: {reason}") }
