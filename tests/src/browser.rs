@@ -248,10 +248,10 @@ impl Page {
         }
     }
 
-    /// Clicks what leads to another page, and waits until that is there.
+    /// Clicks what leads to another page, and waits until that is there. At once rather than by a mouse, under which a
+    /// live page may move.
     pub async fn follow(&self, selector: &str) {
-        self.eval("window.left = true").await;
-        self.click(selector).await;
+        self.eval(&format!("{{ window.left = true; document.querySelector({}).click(); }}", json!(selector))).await;
         self.loaded().await;
     }
 

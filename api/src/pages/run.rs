@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::{
     extract::State,
+    http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
 };
 use buildit_shared::{
@@ -21,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     account::Nothing,
-    error::{Result, Visitor},
+    error::{Result, Visitor, wants_page},
     graph::{Given, Graph},
     layout::{Layout, page},
     log,
@@ -34,7 +35,7 @@ use crate::{
     App,
     auth::{ProjectRead, ProjectWrite, form::Form},
     error::ApiError,
-    extract::{Path, Query},
+    extract::{Json, Path, Query},
     routes::runs::{self, RunPath},
 };
 
@@ -149,12 +150,17 @@ struct Artifact {
     about: String,
 }
 
-/// `GET /runs/{run}`: opens at the step that failed, or at the one at work.
+/// `GET /runs/{run}`: opens at the step that failed, or at the one at work. A run's address in the API is this one too, so
+/// whoever does not ask for a page gets the JSON.
 pub(super) async fn show(
     State(app): State<App>,
     caller: Visitor<ProjectRead>,
+    headers: HeaderMap,
     Path(path): Path<RunPath>,
 ) -> Result<Response> {
+    if !wants_page(&headers) {
+        return Ok(Json(runs::read_run(&app, &caller, path.run).await?).into_response());
+    }
     render(&app, &caller, path.run, None, None).await
 }
 

@@ -119,9 +119,9 @@ struct Attempt {
     duration_ms: Option<i64>,
 }
 
-/// The address of a run.
+/// The address of a run: its page, and for programs the same as below `/api/v1`.
 pub(crate) fn url(app: &App, id: impl std::fmt::Display) -> String {
-    app.url(&format!("/api/v1/runs/{id}"))
+    app.url(&format!("/runs/{id}"))
 }
 
 impl Run {

@@ -210,7 +210,7 @@ async fn show_sample(
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
-    println!("Run {url}api/v1/runs/{run}");
+    println!("Run {url}runs/{run}");
     let started = std::time::Instant::now();
     let scope = Scope { organization, project: None };
     let status = follow::follow(pool, &signals, scope, run).await?;
