@@ -9,10 +9,13 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use buildit_shared::{
-    jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts},
+    jobs::{DeliverWebhook, JobArgs, RunPipeline, RunStep, UploadArtifacts},
     vault::Vault,
 };
-use buildit_worker::executor::{docker, kubernetes};
+use buildit_worker::{
+    Egress,
+    executor::{docker, kubernetes},
+};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
@@ -81,6 +84,10 @@ pub(crate) struct Settings {
     pub(crate) step_slots: Option<usize>,
     /// Runs whose artifacts one worker publishes at once.
     pub(crate) artifact_slots: usize,
+    /// Webhooks that one worker delivers at once.
+    pub(crate) webhook_slots: usize,
+    /// Networks of the installation's own that webhooks may go to, such as `10.2.0.0/16`.
+    pub(crate) webhook_networks: Vec<String>,
     /// MiB of each attempt's log that are kept; what comes after is counted and dropped.
     pub(crate) log_limit_mib: u32,
     /// MiB that the runner of one attempt may store straight in the object store: log, outputs and artifacts together.
@@ -150,6 +157,8 @@ impl Default for Settings {
             pipeline_slots: 4,
             step_slots: None,
             artifact_slots: 4,
+            webhook_slots: 4,
+            webhook_networks: Vec::new(),
             log_limit_mib: 200,
             upload_limit_mib: 10 << 10,
             history_days: 14,
@@ -276,6 +285,16 @@ impl Settings {
             .map_err(Problem::usage)
     }
 
+    /// Where webhooks go.
+    ///
+    /// # Errors
+    /// When `webhook_networks` names something else, or TLS cannot be set up.
+    pub(crate) fn egress(&self) -> Result<Egress, Problem> {
+        let networks: Result<Vec<_>, String> = self.webhook_networks.iter().map(|network| network.parse()).collect();
+        let networks = networks.map_err(|error| Problem::usage(anyhow!("`webhook_networks`: {error}")))?;
+        Ok(Egress::new(networks).context("TLS cannot be set up")?)
+    }
+
     /// The program that carries out steps.
     ///
     /// # Errors
@@ -306,6 +325,7 @@ impl Settings {
             (RunPipeline::QUEUE, self.pipeline_slots),
             (RunStep::QUEUE, self.step_slots.unwrap_or(steps)),
             (UploadArtifacts::QUEUE, self.artifact_slots),
+            (DeliverWebhook::QUEUE, self.webhook_slots),
         ]
         .into()
     }

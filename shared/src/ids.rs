@@ -69,6 +69,10 @@ id! {
     LinkId,
     /// An invitation to an organization.
     InvitationId,
+    /// Somebody who is told of the ends of runs.
+    WebhookId,
+    /// One message to one of them.
+    DeliveryId,
     /// An entry of the audit log.
     AuditId,
     /// A key a program signs in with.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::ids::{AttemptId, RunId, StepId};
+use crate::ids::{AttemptId, DeliveryId, RunId, StepId};
 
 /// Arguments of one kind of job.
 pub trait JobArgs: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -60,4 +60,18 @@ impl JobArgs for UploadArtifacts {
     const KIND: &'static str = "UploadArtifacts";
     const QUEUE: &'static str = "artifacts";
     const MAX_ATTEMPTS: i32 = 12;
+}
+
+/// Tell one receiver of one run's end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliverWebhook {
+    /// What is sent where.
+    pub delivery_id: DeliveryId,
+}
+
+impl JobArgs for DeliverWebhook {
+    const KIND: &'static str = "DeliverWebhook";
+    const QUEUE: &'static str = "webhooks";
+    /// More than its handler ever uses: it gives up by itself.
+    const MAX_ATTEMPTS: i32 = 20;
 }

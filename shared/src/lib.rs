@@ -15,3 +15,4 @@ mod secret;
 pub mod storage;
 pub mod token;
 pub mod vault;
+pub mod webhook;

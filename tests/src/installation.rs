@@ -278,6 +278,7 @@ impl Installation {
             .env("HOME", self.folder.path())
             .env("DATABASE_URL", &self.database_url)
             .env("BUILDIT_DATA_DIR", self.folder.path())
+            .env("BUILDIT_PUBLIC_URL", &self.url)
             .env("BUILDIT_SIGNING_KEY", SIGNING_KEY)
             .env("BUILDIT_SECRETS_KEY", SECRETS_KEY)
             .env("BUILDIT_REPOSITORY_ROOTS", json!([self.folder.path().join("repositories")]).to_string())

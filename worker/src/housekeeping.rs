@@ -6,7 +6,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use buildit_shared::{
-    db::{attempts, logs, sessions},
+    db::{attempts, logs, sessions, webhooks},
     queue::prune,
 };
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,7 @@ async fn round_of(cx: &Context, keep: Keep, with_history: bool) -> Result<(), Er
     if with_history {
         let pruned = prune::prune(&cx.pool, keep.history_days).await?;
         sessions::prune(&cx.pool).await?;
+        webhooks::prune(&cx.pool, keep.history_days).await?;
         tracing::debug!(pruned, "pruned the history");
     }
     // Last: an object store that is away must not hold up the rest.

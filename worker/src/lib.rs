@@ -9,6 +9,7 @@ mod claimer;
 #[doc(hidden)]
 pub mod crash;
 mod drive;
+mod egress;
 pub mod executor;
 mod git;
 mod health;
@@ -19,6 +20,7 @@ mod leftovers;
 pub mod registry;
 mod run;
 
+pub use egress::{Egress, Network, Refused};
 pub use git::Repositories;
 pub use health::{Health, serve_health};
 pub use housekeeping::{Keep, keep_house};

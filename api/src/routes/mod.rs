@@ -23,6 +23,7 @@ pub(crate) mod secrets;
 mod session;
 mod uploads;
 mod validate;
+mod webhooks;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -64,6 +65,11 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(secrets::set, secrets::delete))
         .routes(routes!(secrets::list_of_project))
         .routes(routes!(secrets::set_of_project, secrets::delete_of_project))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::update, webhooks::delete))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::delivery))
+        .routes(routes!(webhooks::repeat))
         .routes(routes!(members::list))
         .routes(routes!(members::change, members::remove))
         .routes(routes!(members::roles))

@@ -18,7 +18,7 @@ use buildit_shared::{
     },
     domain::{RunStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
-    jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts},
+    jobs::{DeliverWebhook, JobArgs, RunPipeline, RunStep, UploadArtifacts},
     queue::Signal,
 };
 use serde::{Deserialize, Serialize};
@@ -265,6 +265,7 @@ pub(crate) async fn cancel(
             }
             app.notifier.jobs(RunStep::QUEUE);
             app.notifier.jobs(UploadArtifacts::QUEUE);
+            app.notifier.jobs(DeliverWebhook::QUEUE);
             app.notifier.send(Signal::Run(run.id));
             Ok((StatusCode::ACCEPTED, Json(read_run(&app, &caller, path.run).await?)))
         }

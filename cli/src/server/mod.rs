@@ -192,6 +192,8 @@ async fn work(
         vault: settings.vault()?,
         executor: executor::executor(settings, &data, &pool, &signals).await?,
         repositories: Repositories { folder: data.join("mirrors"), roots: settings.repository_roots.clone() },
+        egress: settings.egress()?,
+        public_url: settings.public_url()?,
         registry: settings.registry.clone(),
         log_limit_bytes: u64::from(settings.log_limit_mib) << 20,
         scratch: data.join("scratch"),

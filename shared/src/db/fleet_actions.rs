@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ids::JobId,
-    jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts},
+    jobs::{DeliverWebhook, JobArgs, RunPipeline, RunStep, UploadArtifacts},
     queue::{Job, Notifier, Signal, enqueue},
 };
 
@@ -210,6 +210,7 @@ async fn cancel(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &Actor) ->
         }
         notifier.jobs(RunStep::QUEUE);
         notifier.jobs(UploadArtifacts::QUEUE);
+        notifier.jobs(DeliverWebhook::QUEUE);
         notifier.send(Signal::Run(run));
         return Ok(Outcome::Done);
     }

@@ -30,6 +30,7 @@ pub mod sign_in_failures;
 pub mod step_queries;
 pub mod uploads;
 pub mod users;
+pub mod webhooks;
 pub mod welcome_links;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The handlers, one file for each kind of job, and what they share.
 
+mod deliver_webhook;
 mod image_digest;
 pub(crate) mod local_file;
 mod phases;
@@ -14,15 +15,16 @@ mod upload_artifacts;
 use std::{path::PathBuf, sync::Arc};
 
 use buildit_shared::{
-    jobs::{RunPipeline, RunStep, UploadArtifacts},
+    jobs::{DeliverWebhook, RunPipeline, RunStep, UploadArtifacts},
     queue::JobError,
     storage::{self, Storage},
     vault::Vault,
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use crate::{executor::Executor, git::Repositories, registry::Registry};
+use crate::{egress::Egress, executor::Executor, git::Repositories, registry::Registry};
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -39,6 +41,10 @@ pub struct Context {
     pub executor: Arc<dyn Executor>,
     /// Where commits come from.
     pub repositories: Repositories,
+    /// Where what users name is sent.
+    pub egress: Egress,
+    /// The address that links name.
+    pub public_url: Url,
     /// The image registry that steps push to and deployments name.
     pub registry: String,
     /// Bytes of a step's log that are kept.
@@ -52,11 +58,12 @@ pub struct Context {
 /// All handlers of the product.
 pub fn registry(context: Context) -> Registry {
     let context = Arc::new(context);
-    let (plan, step, publish) = (Arc::clone(&context), Arc::clone(&context), context);
+    let (plan, step, publish, tell) = (Arc::clone(&context), Arc::clone(&context), Arc::clone(&context), context);
     Registry::default()
         .with::<RunPipeline, _, _>(move |claim, args| run_pipeline::run(Arc::clone(&plan), claim, args))
         .with::<RunStep, _, _>(move |claim, args| run_step::run(Arc::clone(&step), claim, args))
         .with::<UploadArtifacts, _, _>(move |claim, args| upload_artifacts::run(Arc::clone(&publish), claim, args))
+        .with::<DeliverWebhook, _, _>(move |claim, args| deliver_webhook::run(Arc::clone(&tell), claim, args))
 }
 
 /// What an error of the object store means for the job that wanted to store or fetch `what`.

@@ -74,8 +74,8 @@ pub async fn plan_run(tx: &mut Tx<'_>, id: RunId, planned: &Planned) -> Result<A
         return Ok(Advanced::with(Vec::new()));
     };
     if run.cancelling {
-        finish(tx, &run, RunStatus::Cancelled, Some("cancelled before its first step")).await?;
-        return Ok(Advanced::with(Vec::new()));
+        let reason = "cancelled before its first step";
+        return finish(tx, &run, RunStatus::Cancelled, Some(reason)).await.map(Advanced::with);
     }
     run.group = planned.concurrency.as_ref().map(|(group, _)| group.clone());
     if let Some((group, newest_only)) = &planned.concurrency {

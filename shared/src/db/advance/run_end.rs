@@ -2,6 +2,7 @@
 
 use super::{Run, Tx, activate, lock, lock_group};
 use crate::{
+    db::webhooks,
     domain::{RunStatus, StepStatus, outcome},
     ids::{ArtifactId, RunId},
     queue::NewJob,
@@ -89,7 +90,8 @@ pub async fn end_run(
     finish(tx, &run, status, reason.as_deref()).await
 }
 
-/// Ends the run and starts the one that waited for it; the next one starts in the transaction that ends the old one.
+/// Ends the run, notes who is to be told, and starts the one that waited for it; the next one starts in the transaction that
+/// ends the old one.
 pub(in crate::db) async fn finish(
     tx: &mut Tx<'_>,
     run: &Run,
@@ -108,7 +110,8 @@ pub(in crate::db) async fn finish(
     )
     .execute(&mut **tx)
     .await?;
-    let Some(group) = &run.group else { return Ok(Vec::new()) };
+    let mut jobs = webhooks::announce(tx, run.organization_id, run.project_id, run.id, status).await?;
+    let Some(group) = &run.group else { return Ok(jobs) };
     // The same lock as in `activate`: taken before looking for who waits.
     lock_group(tx, run.pipeline_id, group).await?;
     let next = sqlx::query_scalar!(
@@ -122,9 +125,9 @@ pub(in crate::db) async fn finish(
     )
     .fetch_optional(&mut **tx)
     .await?;
-    let Some(next) = next else { return Ok(Vec::new()) };
-    match lock(tx, next).await?.filter(|next| next.status == RunStatus::Pending) {
-        Some(next) => Box::pin(activate(tx, &next)).await,
-        None => Ok(Vec::new()),
+    let Some(next) = next else { return Ok(jobs) };
+    if let Some(next) = lock(tx, next).await?.filter(|next| next.status == RunStatus::Pending) {
+        jobs.extend(Box::pin(activate(tx, &next)).await?);
     }
+    Ok(jobs)
 }

@@ -80,6 +80,13 @@ const ROUTES: &[(&str, &str, &str, Stranger)] = &[
     ("get", "/api/v1/projects/{project}/secrets", "", NotFound),
     ("put", "/api/v1/projects/{project}/secrets/{secret}", r#"{"value": "a value"}"#, NotFound),
     ("delete", "/api/v1/projects/{project}/secrets/{secret}", "", NotFound),
+    ("post", "/api/v1/webhooks", r#"{"url": "https://receiver.example/"}"#, Own),
+    ("get", "/api/v1/webhooks", "", Own),
+    ("patch", "/api/v1/webhooks/{webhook}", "{}", NotFound),
+    ("get", "/api/v1/webhooks/{webhook}/deliveries", "", NotFound),
+    ("get", "/api/v1/webhooks/{webhook}/deliveries/{delivery}", "", NotFound),
+    ("post", "/api/v1/webhooks/{webhook}/deliveries/{delivery}/repeat", "", NotFound),
+    ("delete", "/api/v1/webhooks/{webhook}", "", NotFound),
     ("get", "/api/v1/members", "", Own),
     ("patch", "/api/v1/members/{user}", r#"{"role": "viewer"}"#, NotFound),
     ("delete", "/api/v1/members/{user}", "", NotFound),
@@ -150,6 +157,7 @@ impl Filled {
         let (_, keys) = api.get("/api/v1/api-keys").await;
         let (_, jobs) = api.get("/api/v1/fleet/jobs").await;
         let (_, invited) = api.post("/api/v1/invitations", json!({ "email": "a@b.example", "role": "viewer" })).await;
+        let (_, webhook) = api.post("/api/v1/webhooks", json!({ "url": "https://receiver.example/" })).await;
         let id = |page: &Value| page["items"][0]["id"].as_str().unwrap().to_owned();
         let fields = vec![
             ("project", project),
@@ -165,6 +173,8 @@ impl Filled {
             ("user", api.account("ada@acme.example", Some(Role::Viewer)).await.to_string()),
             ("invitation", invited["id"].as_str().unwrap().to_owned()),
             ("secret", "TOKEN".into()),
+            ("webhook", webhook["id"].as_str().unwrap().to_owned()),
+            ("delivery", at.run.to_string()),
             ("session", at.run.to_string()),
             ("token", "biw_none".into()),
         ];
@@ -269,7 +279,7 @@ async fn a_key_bound_to_a_project_sees_no_other() {
         let request = api.anonymous(method.clone(), &other.path(path)).bearer_auth(&key);
         // These are about the organization, whichever project it is.
         let of_organization = (method == Method::DELETE && path.ends_with("{project}"))
-            || ["{user}", "{invitation}"].iter().any(|field| path.ends_with(field));
+            || ["{user}", "{invitation}", "{webhook}"].iter().any(|field| path.contains(field));
         let expected = if of_organization { 403 } else { 404 };
         let (status, answered) = answer(with_body(request, body)).await;
         assert_eq!(status, expected, "{method} {path}: {answered}");

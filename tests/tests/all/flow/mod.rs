@@ -12,6 +12,7 @@ mod planning;
 mod pushes;
 mod secrets;
 mod takeover;
+mod webhooks;
 
 use std::path::Path;
 
