@@ -12,6 +12,7 @@ mod archive;
 mod auth;
 mod error;
 mod extract;
+mod forge;
 mod git_ref;
 mod invitations;
 mod logs;

@@ -69,6 +69,8 @@ id! {
     LinkId,
     /// An invitation to an organization.
     InvitationId,
+    /// What the clock starts.
+    ScheduleId,
     /// Somebody who is told of the ends of runs.
     WebhookId,
     /// One message to one of them.

@@ -7,7 +7,7 @@ use buildit_shared::{
     attempt_token::AttemptTokens,
     db::{
         api_keys::{self, NewKey},
-        organizations, users,
+        organizations, sessions, users,
     },
     ids::{AttemptId, JobId, OrganizationId, ProjectId, RunId, StepId, UserId},
     link_token::LinkTokens,
@@ -216,6 +216,12 @@ impl Api {
         assert_eq!(answer.status(), 204, "{email} signs in");
         let cookie = answer.headers()[header::SET_COOKIE].to_str().expect("a cookie");
         cookie.split(';').next().unwrap_or_default().to_owned()
+    }
+
+    /// A session of somebody, however they got in: the cookie.
+    pub async fn session(&self, user: UserId) -> String {
+        let created = sessions::create(&self.database.pool, user, "a test", None).await.expect("a session");
+        format!("buildit_session={}", created.token)
     }
 
     /// A request as a page of ours sends it for somebody who is signed in.

@@ -92,6 +92,7 @@ impl Runs {
             commit_sha: None,
             delivery: delivery.map(str::to_owned),
             created_by: "test".into(),
+            merge_request: None,
         };
         let wake = Notifier::new(self.pool.clone()).wake(RunPipeline::QUEUE);
         let mut tx = self.pool.begin().await.expect("a transaction");

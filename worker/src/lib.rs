@@ -6,6 +6,7 @@
 
 mod backend;
 mod claimer;
+mod clock;
 #[doc(hidden)]
 pub mod crash;
 mod drive;
@@ -20,6 +21,7 @@ mod leftovers;
 pub mod registry;
 mod run;
 
+pub use clock::keep_time;
 pub use egress::{Egress, Network, Refused};
 pub use git::Repositories;
 pub use health::{Health, serve_health};

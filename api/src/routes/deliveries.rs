@@ -3,11 +3,12 @@
 use axum::{extract::State, http::StatusCode};
 use buildit_shared::{
     db::{
-        audit,
-        create_run::{self, NewRun},
+        audit::{self, Actor},
+        create_run::{self, MergeRequest, NewRun},
         pipelines, run_queries,
     },
     domain::RunTrigger,
+    ids::{OrganizationId, ProjectId},
     jobs::{JobArgs, RunPipeline},
     queue::Signal,
 };
@@ -46,7 +47,7 @@ pub(crate) struct Delivery {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Delivered {
     /// One for each pipeline of the project; none for a ref that was deleted or is neither a branch nor a tag.
-    runs: Vec<Started>,
+    pub(crate) runs: Vec<Started>,
 }
 
 /// Deliver a push: each pipeline of the project gets a run, which its filters may skip.
@@ -67,35 +68,65 @@ pub(crate) async fn create(
     if git_ref::is_zero(&commit) || !git_ref.is_branch_or_tag() {
         return Ok((StatusCode::OK, Json(Delivered { runs: Vec::new() })));
     }
-    let delivery = push.delivery.to_string();
+    let start = Start {
+        organization: caller.scope().organization,
+        project: project.id,
+        trigger: RunTrigger::Push,
+        git_ref: git_ref.full,
+        branch: git_ref.branch,
+        commit,
+        delivery: push.delivery.to_string(),
+        merge_request: None,
+        by: caller.actor(),
+    };
+    start_all(&app, start).await
+}
+
+/// What starts a run in each pipeline of a project.
+pub(crate) struct Start<'a> {
+    pub(crate) organization: OrganizationId,
+    pub(crate) project: ProjectId,
+    pub(crate) trigger: RunTrigger,
+    pub(crate) git_ref: String,
+    pub(crate) branch: Option<String>,
+    pub(crate) commit: String,
+    /// The same one twice makes no second run.
+    pub(crate) delivery: String,
+    pub(crate) merge_request: Option<MergeRequest>,
+    pub(crate) by: &'a Actor,
+}
+
+/// Starts them in one transaction.
+pub(crate) async fn start_all(app: &App, start: Start<'_>) -> Result<(StatusCode, Json<Delivered>)> {
     let mut tx = app.pool().begin().await?;
-    let before = run_queries::of_delivery(&mut *tx, project.id, &delivery).await?;
+    let before = run_queries::of_delivery(&mut *tx, start.project, &start.delivery).await?;
     if !before.is_empty() {
-        let runs = before.into_iter().map(|run| Started::of(&app, run.id, run.number, run.status)).collect();
+        let runs = before.into_iter().map(|run| Started::of(app, run.id, run.number, run.status)).collect();
         return Ok((StatusCode::OK, Json(Delivered { runs })));
     }
     let mut created = Vec::new();
     let wake = app.notifier.wake(RunPipeline::QUEUE);
     // In the order of their ids, so that two equal deliveries lock them in the same order.
-    let mut pipelines = pipelines::list(&mut *tx, project.id, None, 1000).await?;
+    let mut pipelines = pipelines::list(&mut *tx, start.project, None, 1000).await?;
     pipelines.sort_by_key(|pipeline| pipeline.id);
     for pipeline in pipelines {
         let new = NewRun {
-            organization_id: caller.scope().organization,
-            project_id: project.id,
+            organization_id: start.organization,
+            project_id: start.project,
             pipeline_id: pipeline.id,
-            trigger: RunTrigger::Push,
-            git_ref: git_ref.full.clone(),
-            branch: git_ref.branch.clone(),
-            commit_sha: Some(commit.clone()),
-            delivery: Some(delivery.clone()),
-            created_by: caller.name(),
+            trigger: start.trigger,
+            git_ref: start.git_ref.clone(),
+            branch: start.branch.clone(),
+            commit_sha: Some(start.commit.clone()),
+            delivery: Some(start.delivery.clone()),
+            created_by: start.by.name.clone(),
+            merge_request: start.merge_request,
         };
         let run = create_run::create(&mut tx, &new, &wake).await?;
         if run.new {
-            let entry = runs::entry("run.started", run.run_id, run.number, project.id);
+            let entry = runs::entry("run.started", run.run_id, run.number, start.project);
             let what = json!({ "ref": new.git_ref, "trigger": new.trigger });
-            audit::write(&mut *tx, caller.actor(), entry.after(what)).await?;
+            audit::write(&mut *tx, start.by, entry.after(what)).await?;
         }
         created.push(run);
     }
@@ -105,7 +136,7 @@ pub(crate) async fn create(
     for run in created.iter().filter(|run| run.new) {
         app.notifier.send(Signal::Run(run.run_id));
     }
-    let runs = created.iter().map(|run| Started::of(&app, run.run_id, run.number, run.status)).collect();
+    let runs = created.iter().map(|run| Started::of(app, run.run_id, run.number, run.status)).collect();
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Delivered { runs })))
 }

@@ -6,6 +6,7 @@ mod audit;
 mod deliveries;
 pub(crate) mod fleet;
 pub(crate) mod fleet_jobs;
+mod forges;
 mod health;
 pub(crate) mod invitations;
 pub(crate) mod keys;
@@ -19,6 +20,7 @@ pub(crate) mod projects;
 mod reports;
 mod run_view;
 pub(crate) mod runs;
+mod schedules;
 pub(crate) mod secrets;
 mod session;
 mod uploads;
@@ -29,6 +31,9 @@ use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::App;
+
+/// The longest message of a forge, in bytes.
+const FORGE_LIMIT: usize = 25 << 20;
 
 /// The routes that the OpenAPI document describes.
 pub(crate) fn all() -> OpenApiRouter<App> {
@@ -61,6 +66,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::create_own, keys::list_own))
         .routes(routes!(keys::revoke_own))
+        .routes(routes!(schedules::list))
+        .routes(routes!(forges::read, forges::set, forges::delete))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::set, secrets::delete))
         .routes(routes!(secrets::list_of_project))
@@ -95,6 +102,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(fleet::pause))
         .routes(routes!(fleet::resume))
         .routes(routes!(fleet::workers))
+        .merge(OpenApiRouter::new().routes(routes!(forges::receive)).layer(DefaultBodyLimit::max(FORGE_LIMIT)))
         .merge(older::routes())
 }
 

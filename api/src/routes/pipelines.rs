@@ -9,12 +9,15 @@ use buildit_shared::{
     db::{
         audit::{self, Entry},
         pipelines::{self, Source},
+        schedules,
     },
     ids::PipelineId,
+    pipeline,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -110,6 +113,7 @@ pub(crate) async fn create(
     let organization = caller.scope().organization;
     let mut tx = app.pool().begin().await?;
     let pipeline = pipelines::create(&mut *tx, organization, project.id, &new.name, &source).await?;
+    schedule(&mut tx, pipeline.id, &source).await?;
     audit::write(&mut *tx, caller.actor(), entry("pipeline.created", &pipeline).after(shown(&pipeline))).await?;
     tx.commit().await?;
     let location = app.url(&format!("/api/v1/pipelines/{}", pipeline.id));
@@ -163,6 +167,9 @@ pub(crate) async fn update(
     let changed = pipelines::update(&mut *tx, caller.scope(), pipeline.id, new.name.as_deref(), source.as_ref())
         .await?
         .ok_or_else(|| ApiError::not_found("pipeline", path.pipeline))?;
+    if let Some(source) = &source {
+        schedule(&mut tx, changed.id, source).await?;
+    }
     let entry = entry("pipeline.updated", &changed).before(shown(&pipeline)).after(shown(&changed));
     audit::write(&mut *tx, caller.actor(), entry).await?;
     tx.commit().await?;
@@ -186,6 +193,16 @@ pub(crate) async fn delete(
     audit::write(&mut *tx, caller.actor(), entry("pipeline.deleted", &pipeline).before(shown(&pipeline))).await?;
     tx.commit().await?;
     Ok(answer)
+}
+
+/// A stored config's schedules count from now on; a file's with the next run of the default branch.
+async fn schedule(db: &mut PgConnection, id: PipelineId, source: &Source) -> Result<()> {
+    let parsed = match source {
+        Source::Config(config) => pipeline::parse_bytes("config", config.as_bytes()).ok(),
+        Source::File(_) => None,
+    };
+    let schedules = parsed.and_then(|pipeline| pipeline.on).map(|on| on.schedule).unwrap_or_default();
+    Ok(schedules::replace(db, id, &schedules).await?)
 }
 
 fn entry(action: &'static str, pipeline: &pipelines::Pipeline) -> Entry {

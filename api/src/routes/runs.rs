@@ -137,6 +137,7 @@ pub(crate) async fn start_run(
         commit_sha: commit.or(git_ref.commit),
         delivery: None,
         created_by: caller.name(),
+        merge_request: None,
     };
     let mut tx = app.pool().begin().await?;
     let wake = app.notifier.wake(RunPipeline::QUEUE);

@@ -39,7 +39,7 @@ use buildit_shared::{
 use buildit_worker::{
     Health, Keep, Repositories,
     jobs::{Context, registry},
-    keep_house, serve_health,
+    keep_house, keep_time, serve_health,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{
@@ -202,6 +202,7 @@ async fn work(
     let options = buildit_worker::Options { database_url: url.to_owned(), pool, signals, host: host_name(), slots };
     let keep = Keep { history_days: settings.history_days, outputs_days: settings.outputs_days.into() };
     let house = tokio::spawn(keep_house(Arc::new(context.clone()), keep, shutdown.clone()));
+    let clock = tokio::spawn(keep_time(context.pool.clone(), shutdown.clone()));
     let state = Health::default();
     let left = CancellationToken::new();
     let answers =
@@ -212,6 +213,7 @@ async fn work(
         answers.await?.context("the worker's health cannot be told any more")?;
     }
     house.await?;
+    clock.await?;
     Ok(())
 }
 

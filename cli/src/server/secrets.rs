@@ -1,7 +1,7 @@
 //! `buildit secrets`: what an operator does with the secrets of an installation.
 
 use anyhow::{Context, anyhow};
-use buildit_shared::db::{self, Use, secrets};
+use buildit_shared::db::{self, Use, forge_hooks, secrets, webhooks};
 
 use crate::{
     arguments::{Secrets, Serving},
@@ -9,7 +9,7 @@ use crate::{
     exit::{Exit, Problem},
 };
 
-/// Secrets that are sealed anew in one transaction.
+/// Secrets of a kind that are sealed anew in one transaction.
 const BATCH: i64 = 100;
 
 pub(crate) fn run(command: &Secrets) -> Result<Exit, Problem> {
@@ -32,7 +32,9 @@ fn rotate(arguments: &Serving) -> Result<Exit, Problem> {
             .map_err(Problem::unreachable)?;
         let mut count = 0;
         loop {
-            let sealed = secrets::rotate(&pool, &vault, BATCH).await?;
+            let sealed = secrets::rotate(&pool, &vault, BATCH).await?
+                + webhooks::rotate(&pool, &vault, BATCH).await?
+                + forge_hooks::rotate(&pool, &vault, BATCH).await?;
             if sealed == 0 {
                 break;
             }

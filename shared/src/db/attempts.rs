@@ -43,6 +43,8 @@ pub struct Attempt {
     pub artifacts: Value,
     /// Somebody asked for the end of the run.
     pub cancelling: bool,
+    /// The run is of another repository's commit, and gets no secret.
+    pub fork: bool,
 }
 
 /// Reads an attempt; `None` when its run was deleted.
@@ -54,7 +56,7 @@ pub async fn read(pool: &PgPool, id: AttemptId) -> Result<Option<Attempt>, sqlx:
                a.started_at is not null as "started!", a.log_len, s.id as "step_id: StepId", s.name as step,
                s.status as "step_status: StepStatus", s.plan, r.id as "run_id: RunId",
                r.project_id as "project_id: ProjectId", r.organization_id as "organization_id: OrganizationId",
-               r.checkout_key, r.artifacts, r.cancel_requested_at is not null as "cancelling!"
+               r.checkout_key, r.artifacts, r.cancel_requested_at is not null as "cancelling!", r.fork
         from step_attempts a join pipeline_steps s on s.id = a.step_id join pipeline_runs r on r.id = s.run_id
         where a.id = $1
         "#,

@@ -6,6 +6,7 @@ use crate::{
     domain::{RunStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
     jobs::RunPipeline,
+    pipeline::MrAction,
     queue::{NewJob, Wake, enqueue_and_wake},
 };
 
@@ -30,6 +31,19 @@ pub struct NewRun {
     pub delivery: Option<String>,
     /// Who asked, for people.
     pub created_by: String,
+    /// The merge request that it is about, if it is one's.
+    pub merge_request: Option<MergeRequest>,
+}
+
+/// What happened to a merge request.
+#[derive(Clone, Copy, Debug)]
+pub struct MergeRequest {
+    /// Its number in its project.
+    pub number: i32,
+    /// What happened.
+    pub action: MrAction,
+    /// The commit comes from another repository, so the run gets no secret.
+    pub fork: bool,
 }
 
 /// A run that exists now.
@@ -80,8 +94,8 @@ pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun, wake: &Wak
             update pipelines set next_number = next_number + 1 where id = $4
         )
         insert into pipeline_runs (id, organization_id, project_id, pipeline_id, number, trigger, git_ref, branch,
-                                   commit_sha, delivery, created_by)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                   commit_sha, delivery, created_by, mr_number, mr_action, fork)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         "#,
         run_id.uuid(),
         run.organization_id.uuid(),
@@ -94,6 +108,9 @@ pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun, wake: &Wak
         run.commit_sha,
         run.delivery,
         run.created_by,
+        run.merge_request.map(|request| request.number),
+        run.merge_request.map(|request| request.action.as_str()),
+        run.merge_request.is_some_and(|request| request.fork),
     )
     .execute(&mut **tx)
     .await?;

@@ -37,6 +37,10 @@ pub struct Unplanned {
     pub file: Option<String>,
     /// The config stored in BuildIt.
     pub config: Option<String>,
+    /// What happened to its merge request.
+    pub mr_action: Option<String>,
+    /// It is of another repository's commit, and gets no secret.
+    pub fork: bool,
 }
 
 /// Reads a run to plan; `None` when it was deleted.
@@ -46,7 +50,8 @@ pub async fn read(pool: &PgPool, id: RunId) -> Result<Option<Unplanned>, sqlx::E
         r#"
         select r.status as "status: RunStatus", r.number, r.trigger as "trigger: RunTrigger", r.git_ref, r.branch,
                r.commit_sha, p.id as "project_id: ProjectId", p.name as project, p.repository,
-               l.id as "pipeline_id: PipelineId", l.name as pipeline, l.file, l.config
+               l.id as "pipeline_id: PipelineId", l.name as pipeline, l.file, l.config,
+               r.mr_action, r.fork
         from pipeline_runs r join projects p on p.id = r.project_id join pipelines l on l.id = r.pipeline_id
         where r.id = $1
         "#,

@@ -2,11 +2,12 @@
 
 use super::{
     advance::{self, Tx},
-    create_run::{self, Created, NewRun},
+    create_run::{self, Created, MergeRequest, NewRun},
 };
 use crate::{
     domain::{RunStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
+    pipeline::MrAction,
     queue::{Wake, enqueue},
 };
 
@@ -102,7 +103,7 @@ pub async fn rerun(
 ) -> Result<Option<Created>, sqlx::Error> {
     let old = sqlx::query!(
         r#"select project_id as "project_id: ProjectId", pipeline_id as "pipeline_id: PipelineId", git_ref, branch,
-                  commit_sha
+                  commit_sha, mr_number, mr_action, fork
            from pipeline_runs where id = $1 and organization_id = $2"#,
         id.uuid(),
         organization.uuid()
@@ -110,6 +111,9 @@ pub async fn rerun(
     .fetch_optional(&mut **tx)
     .await?;
     let Some(old) = old else { return Ok(None) };
+    let action = old.mr_action.and_then(|action| MrAction::parse(&action));
+    let merge_request =
+        old.mr_number.zip(action).map(|(number, action)| MergeRequest { number, action, fork: old.fork });
     let run = NewRun {
         organization_id: organization,
         project_id: old.project_id,
@@ -120,6 +124,7 @@ pub async fn rerun(
         commit_sha: old.commit_sha,
         delivery: None,
         created_by: by.to_owned(),
+        merge_request,
     };
     create_run::create(tx, &run, wake).await.map(Some)
 }

@@ -138,7 +138,7 @@ pub async fn find(db: impl PgExecutor<'_>, scope: Scope, id: RunId) -> Result<Op
     .await
 }
 
-/// A run that a delivery made.
+/// A run of a delivery or a merge request.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered {
     /// Its id.
@@ -147,6 +147,25 @@ pub struct Delivered {
     pub number: i32,
     /// Where it stands.
     pub status: RunStatus,
+}
+
+/// The runs of a merge request that have not ended.
+pub async fn active_of_merge_request(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    number: i32,
+) -> Result<Vec<Delivered>, sqlx::Error> {
+    sqlx::query_as!(
+        Delivered,
+        r#"
+        select id as "id: RunId", number, status as "status: RunStatus" from pipeline_runs
+        where project_id = $1 and mr_number = $2 and status in ('pending', 'running') order by id
+        "#,
+        project.uuid(),
+        number
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// The runs that a delivery made.

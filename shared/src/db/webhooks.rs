@@ -452,3 +452,30 @@ pub async fn prune(pool: &PgPool, days: i32) -> Result<(), sqlx::Error> {
         .await?;
     Ok(())
 }
+
+/// Seals anew, under the vault's first key, up to `most` signing secrets that are sealed under others; tells how many.
+pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, Error> {
+    let mut tx = pool.begin().await?;
+    let rows = sqlx::query!(
+        r#"select id as "id: WebhookId", key_id, sealed from webhooks where key_id <> $1 order by id limit $2 for update"#,
+        vault.key_id(),
+        most
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let count = rows.len();
+    for row in rows {
+        let place = place(row.id);
+        let sealed = vault.seal(&place, &vault.open(&place, &Sealed { key_id: row.key_id, bytes: row.sealed })?)?;
+        sqlx::query!(
+            "update webhooks set key_id = $2, sealed = $3 where id = $1",
+            row.id.uuid(),
+            sealed.key_id,
+            sealed.bytes
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(count)
+}

@@ -256,6 +256,13 @@ pub enum MrAction {
 }
 
 impl MrAction {
+    /// The action of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Opened, Self::Synchronized, Self::Reopened, Self::Closed, Self::Merged]
+            .into_iter()
+            .find(|action| action.as_str() == word)
+    }
+
     /// The word in the pipeline file.
     pub fn as_str(self) -> &'static str {
         match self {

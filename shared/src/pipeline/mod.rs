@@ -9,6 +9,7 @@
 //! that tree and are the same for every format.
 
 mod check;
+mod clock;
 mod decode;
 pub mod definition;
 pub mod diagnostics;

@@ -13,11 +13,12 @@ use buildit_shared::{
     db::{
         advance::{self, NewStep, Planned},
         planning::{self, Unplanned},
+        schedules,
     },
     domain::{RunStatus, RunTrigger},
     ids::RunId,
     jobs::RunPipeline,
-    pipeline::{self, Event, EventKind, Pipeline, Plan},
+    pipeline::{self, Event, EventKind, MrAction, Pipeline, Plan, Schedule},
     queue::{Claim, Ended, JobError, Signal},
     storage::keys,
 };
@@ -106,6 +107,12 @@ async fn plan(
             return Ok(Err(wrong(reason, serde_json::to_value(&diagnostics).ok())));
         }
     };
+    // What comes of this run does not matter: when the next ones start is in the file.
+    if let Some(branch) = newest_of_branch(run) {
+        let mut tx = cx.pool.begin().await?;
+        schedules::take_over(&mut tx, run.pipeline_id, run.number, branch, schedules_of(&pipeline)).await?;
+        tx.commit().await?;
+    }
     let event = event_of(run);
     if let Err(reason) = pipeline::filters::admits(&pipeline, &event) {
         return Ok(Err(skipped(reason)));
@@ -129,10 +136,20 @@ async fn plan(
         Err(error) => return Ok(Err(wrong(error.to_string(), None))),
     };
     // Steps look again when they start: a secret may be gone by then.
-    Ok(match secrets::missing(cx, run.project_id, &plan.steps).await? {
+    Ok(match secrets::missing(cx, run, &plan.steps).await? {
         Some(reason) => Err(wrong(reason, None)),
         None => Ok(plan),
     })
+}
+
+/// The branch whose newest commit this run is of, as far as it is known; those of stored configs tell nothing about it.
+fn newest_of_branch(run: &Unplanned) -> Option<&str> {
+    let newest = run.config.is_none() && (run.trigger == RunTrigger::Push || run.commit_sha.is_none());
+    run.branch.as_deref().filter(|_| newest)
+}
+
+fn schedules_of(pipeline: &Pipeline) -> &[Schedule] {
+    pipeline.on.as_ref().map_or(&[], |on| &on.schedule)
 }
 
 fn event_of(run: &Unplanned) -> Event {
@@ -143,6 +160,7 @@ fn event_of(run: &Unplanned) -> Event {
         RunTrigger::Api | RunTrigger::Manual => EventKind::Api,
     };
     let mut event = Event::at(kind, &run.git_ref);
+    event.action = run.mr_action.as_deref().and_then(MrAction::parse);
     if run.branch.is_some() {
         event.branch.clone_from(&run.branch);
     }

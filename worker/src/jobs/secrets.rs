@@ -4,25 +4,31 @@
 use std::collections::{BTreeMap, HashSet};
 
 use buildit_shared::{
-    db::secrets::{self, Error},
-    ids::ProjectId,
+    db::{
+        attempts::Attempt,
+        planning::Unplanned,
+        secrets::{self, Error},
+    },
     pipeline::PlannedStep,
     queue::JobError,
 };
 
 use super::Context;
 
+/// Why a run of a fork's commit ends before anything runs.
+const NOT_FOR_FORKS: &str = "a step needs a secret, and a merge request from another repository gets none; leave such steps out \
+                             by `when`, or push its commits to a branch of this repository once they were looked at";
+
 /// A sentence that names the secrets that are not set and the steps that need them; `None` when there are none. A step that
 /// does not take part needs nothing.
-pub(super) async fn missing(
-    cx: &Context,
-    project: ProjectId,
-    steps: &[PlannedStep],
-) -> Result<Option<String>, JobError> {
+pub(super) async fn missing(cx: &Context, run: &Unplanned, steps: &[PlannedStep]) -> Result<Option<String>, JobError> {
     if steps.iter().all(|step| step.secret_names().is_empty()) {
         return Ok(None);
     }
-    Ok(missing_of(steps, &secrets::names(&cx.pool, project).await?))
+    if run.fork {
+        return Ok(missing_of(steps, &HashSet::new()).map(|_| NOT_FOR_FORKS.to_owned()));
+    }
+    Ok(missing_of(steps, &secrets::names(&cx.pool, run.project_id).await?))
 }
 
 fn missing_of(steps: &[PlannedStep], set: &HashSet<String>) -> Option<String> {
@@ -49,17 +55,20 @@ fn missing_of(steps: &[PlannedStep], set: &HashSet<String>) -> Option<String> {
 /// The values that a step needs, or why it cannot have them.
 pub(super) async fn values(
     cx: &Context,
-    project: ProjectId,
+    attempt: &Attempt,
     step: &PlannedStep,
 ) -> Result<Result<BTreeMap<String, String>, String>, JobError> {
     let names: Vec<String> = step.secret_names().into_iter().map(str::to_owned).collect();
     if names.is_empty() {
         return Ok(Ok(BTreeMap::new()));
     }
+    if attempt.fork {
+        return Ok(Err(NOT_FOR_FORKS.to_owned()));
+    }
     let Some(vault) = &cx.vault else {
         return Ok(Err("this worker has no key to open secrets with: its operator sets `secrets_key`".into()));
     };
-    match secrets::values(&cx.pool, vault, project, &names).await {
+    match secrets::values(&cx.pool, vault, attempt.project_id, &names).await {
         Ok(values) => Ok(Ok(values)),
         Err(Error::Database(error)) => Err(error.into()),
         Err(error @ Error::Vault { .. }) => Ok(Err(error.to_string())),

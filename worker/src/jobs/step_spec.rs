@@ -16,7 +16,7 @@ pub(super) async fn launch(
     attempt: &Attempt,
     step: &PlannedStep,
 ) -> Result<Result<Launch, String>, JobError> {
-    let values = match secrets::values(cx, attempt.project_id, step).await? {
+    let values = match secrets::values(cx, attempt, step).await? {
         Ok(values) => values,
         Err(reason) => return Ok(Err(reason)),
     };

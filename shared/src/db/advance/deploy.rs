@@ -16,8 +16,15 @@ pub struct BuiltImage {
     pub digest: Option<String>,
 }
 
-/// Notes that an image should run; once for each step, and again with another digest when the step was run again.
+/// Notes that an image should run; once for each step, and again with another digest when the step was run again. Never for
+/// a commit of another repository: nobody here has looked at it.
 pub async fn deploy(tx: &mut Tx<'_>, run_id: RunId, built: &BuiltImage) -> Result<(), sqlx::Error> {
+    let fork = sqlx::query_scalar!("select fork from pipeline_runs where id = $1", run_id.uuid())
+        .fetch_optional(&mut **tx)
+        .await?;
+    if fork != Some(false) {
+        return Ok(());
+    }
     // One after the other in a project: two that saw the same active row would both take its place.
     sqlx::query!(
         "select pg_advisory_xact_lock(hashtextextended('deploy/' || project_id, 0)) from pipeline_runs where id = $1",

@@ -1,7 +1,10 @@
-//! Who may ask what: every route of the OpenAPI document, for nobody, for a stranger, and for a key that lacks the
-//! permission. A route without a row here fails.
+//! Who may ask what: every route of the OpenAPI document, for nobody, a stranger, each role, an operator, and for keys that
+//! lack the permission or are bound to another project. A route without a row here fails.
 
-use buildit_shared::permission::{Permission, Role};
+use buildit_shared::{
+    db::users,
+    permission::{Permission, Role},
+};
 use buildit_tests::api::{Api, answer};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -24,99 +27,132 @@ enum Stranger {
 }
 use Stranger::{Entrance, Forbidden, NotFound, Own, Person, Unknown};
 
-/// Each operation, with a body that is right, and what a stranger gets.
-const ROUTES: &[(&str, &str, &str, Stranger)] = &[
-    ("post", "/api/v1/projects", r#"{"name": "mine", "repository": "https://git.example/a"}"#, Own),
-    ("get", "/api/v1/projects", "", Own),
-    ("get", "/api/v1/projects/{project}", "", NotFound),
-    ("patch", "/api/v1/projects/{project}", "{}", NotFound),
-    ("delete", "/api/v1/projects/{project}", "", NotFound),
-    ("post", "/api/v1/projects/{project}/pipelines", r#"{"name": "a", "file": "a.yaml"}"#, NotFound),
-    ("get", "/api/v1/projects/{project}/pipelines", "", NotFound),
-    ("post", "/api/v1/pipelines/validate", r#"{"config": ""}"#, Own),
-    ("get", "/api/v1/pipelines/{pipeline}", "", NotFound),
-    ("patch", "/api/v1/pipelines/{pipeline}", "{}", NotFound),
-    ("delete", "/api/v1/pipelines/{pipeline}", "", NotFound),
-    ("post", "/api/v1/projects/{project}/runs", "{}", NotFound),
-    ("get", "/api/v1/projects/{project}/runs", "", NotFound),
-    ("post", "/api/v1/projects/{project}/deliveries", DELIVERY, NotFound),
-    ("post", "/api/v1/attempts/{attempt}/begin", r#"{"runner": "0123456789abcdef"}"#, Unknown),
-    ("post", "/api/v1/attempts/{attempt}/objects/{name}", PROMISE, Unknown),
-    ("post", "/api/v1/attempts/{attempt}/objects/{name}/parts", PART, Unknown),
-    ("post", "/api/v1/attempts/{attempt}/objects/{name}/complete", COMPLETE, Unknown),
-    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}", PROMISE, Unknown),
-    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/parts", PART, Unknown),
-    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/complete", COMPLETE, Unknown),
-    ("post", "/api/v1/attempts/{attempt}/report", "{}", Unknown),
-    ("get", "/api/v1/runs", "", Own),
-    ("get", "/api/v1/runs/{run}", "", NotFound),
-    ("post", "/api/v1/runs/{run}/cancel", "", NotFound),
-    ("post", "/api/v1/runs/{run}/retry", "", NotFound),
-    ("post", "/api/v1/runs/{run}/rerun", "", NotFound),
-    ("get", "/api/v1/runs/{run}/steps/{step}/logs", "", NotFound),
-    ("get", "/api/v1/runs/{run}/artifacts", "", NotFound),
-    ("get", "/api/v1/runs/{run}/artifacts/{name}", "", NotFound),
-    ("get", "/api/v1/runs/{run}/artifacts/{name}/files/{path}", "", NotFound),
-    ("get", "/api/v1/runs/{run}/artifacts/{name}/archive", "", NotFound),
-    ("post", "/api/v1/api-keys", r#"{"name": "a", "permissions": ["project:read"]}"#, Own),
-    ("get", "/api/v1/api-keys", "", Own),
-    ("delete", "/api/v1/api-keys/{key}", "", NotFound),
-    ("post", "/api/v1/session", r#"{"email": "a@b.example", "password": "wrong"}"#, Entrance(401)),
-    ("patch", "/api/v1/session", r#"{"organization": "acme"}"#, Person),
-    ("delete", "/api/v1/session", "", Person),
-    ("get", "/api/v1/me", "", Own),
-    ("post", "/api/v1/me/password", r#"{"current": "a", "new": "b"}"#, Person),
-    ("get", "/api/v1/sessions", "", Person),
-    ("delete", "/api/v1/sessions/{session}", "", Person),
-    ("get", "/api/v1/welcome/{token}", "", Entrance(404)),
-    ("post", "/api/v1/welcome/{token}", r#"{"password": "a good password"}"#, Entrance(404)),
-    ("post", "/api/v1/me/api-keys", r#"{"name": "a", "permissions": ["project:read"]}"#, Person),
-    ("get", "/api/v1/me/api-keys", "", Person),
-    ("delete", "/api/v1/me/api-keys/{key}", "", Person),
-    ("get", "/api/v1/roles", "", Own),
-    ("get", "/api/v1/secrets", "", Own),
-    ("put", "/api/v1/secrets/{secret}", r#"{"value": "a value"}"#, Own),
-    ("delete", "/api/v1/secrets/{secret}", "", Own),
-    ("get", "/api/v1/projects/{project}/secrets", "", NotFound),
-    ("put", "/api/v1/projects/{project}/secrets/{secret}", r#"{"value": "a value"}"#, NotFound),
-    ("delete", "/api/v1/projects/{project}/secrets/{secret}", "", NotFound),
-    ("post", "/api/v1/webhooks", r#"{"url": "https://receiver.example/"}"#, Own),
-    ("get", "/api/v1/webhooks", "", Own),
-    ("patch", "/api/v1/webhooks/{webhook}", "{}", NotFound),
-    ("get", "/api/v1/webhooks/{webhook}/deliveries", "", NotFound),
-    ("get", "/api/v1/webhooks/{webhook}/deliveries/{delivery}", "", NotFound),
-    ("post", "/api/v1/webhooks/{webhook}/deliveries/{delivery}/repeat", "", NotFound),
-    ("delete", "/api/v1/webhooks/{webhook}", "", NotFound),
-    ("get", "/api/v1/members", "", Own),
-    ("patch", "/api/v1/members/{user}", r#"{"role": "viewer"}"#, NotFound),
-    ("delete", "/api/v1/members/{user}", "", NotFound),
-    ("post", "/api/v1/invitations", r#"{"email": "a@b.example", "role": "viewer"}"#, Own),
-    ("get", "/api/v1/invitations", "", Own),
-    ("delete", "/api/v1/invitations/{invitation}", "", NotFound),
-    ("get", "/api/v1/join/{token}", "", Entrance(404)),
-    ("post", "/api/v1/join/{token}", "{}", Entrance(404)),
-    ("get", "/api/v1/audit", "", Own),
-    ("get", "/api/v1/audit/export", "", Own),
-    ("get", "/api/v1/fleet/jobs", "", Forbidden),
-    ("post", "/api/v1/fleet/jobs/bulk", r#"{"action": "retry", "ids": []}"#, Forbidden),
-    ("get", "/api/v1/fleet/jobs/{job}", "", Forbidden),
-    ("post", "/api/v1/fleet/jobs/{job}/retry", "", Forbidden),
-    ("post", "/api/v1/fleet/jobs/{job}/discard", "", Forbidden),
-    ("post", "/api/v1/fleet/jobs/{job}/cancel", "", Forbidden),
-    ("get", "/api/v1/fleet/queues", "", Forbidden),
-    ("post", "/api/v1/fleet/queues/{queue}/pause", "{}", Forbidden),
-    ("post", "/api/v1/fleet/queues/{queue}/resume", "", Forbidden),
-    ("get", "/api/v1/fleet/workers", "", Forbidden),
-    ("post", "/api/projects/{project}/pipelines", "{}", NotFound),
-    ("get", "/api/projects/{project}/pipelines", "", NotFound),
-    ("get", "/api/projects/{project}/pipelines/{run}", "", NotFound),
-    ("post", "/api/projects/{project}/pipelines/{run}/cancel", "", NotFound),
-    ("post", "/api/projects/{project}/pipelines/{run}/retry", "", NotFound),
-    ("post", "/api/projects/{project}/pipelines/{run}/rerun", "", NotFound),
-    ("get", "/api/projects/{project}/pipelines/{run}/steps/{step}/logs", "", NotFound),
-    ("get", "/api/projects/{project}/pipelines/{run}/artifacts", "", NotFound),
-    ("post", "/api/v1/pipelines/{pipeline}/runs", r#"{"branch": "main"}"#, NotFound),
-    ("get", "/api/v1/pipelines/{pipeline}/runs", "", NotFound),
+/// The person who may the least of those that are let in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Least {
+    /// Nobody needs to be signed in.
+    Anybody,
+    /// Every member, and what is one's own.
+    Viewer,
+    Developer,
+    Admin,
+    /// No role is enough.
+    Operator,
+    /// No person at all.
+    Nobody,
+}
+use Least::{Admin, Anybody, Developer, Nobody, Operator, Viewer};
+
+impl Least {
+    fn lets_in(self, role: Role, operator: bool) -> bool {
+        match self {
+            Anybody | Viewer => true,
+            Developer => role <= Role::Developer,
+            Admin => role <= Role::Admin,
+            Operator => operator,
+            Nobody => false,
+        }
+    }
+}
+
+/// Each operation, with a body that is right, what a stranger gets, and who may ask.
+const ROUTES: &[(&str, &str, &str, Stranger, Least)] = &[
+    ("post", "/api/v1/projects", r#"{"name": "mine", "repository": "https://git.example/a"}"#, Own, Developer),
+    ("get", "/api/v1/projects", "", Own, Viewer),
+    ("get", "/api/v1/projects/{project}", "", NotFound, Viewer),
+    ("patch", "/api/v1/projects/{project}", "{}", NotFound, Developer),
+    ("delete", "/api/v1/projects/{project}", "", NotFound, Developer),
+    ("post", "/api/v1/projects/{project}/pipelines", r#"{"name": "a", "file": "a.yaml"}"#, NotFound, Developer),
+    ("get", "/api/v1/projects/{project}/pipelines", "", NotFound, Viewer),
+    ("post", "/api/v1/pipelines/validate", r#"{"config": ""}"#, Own, Viewer),
+    ("get", "/api/v1/pipelines/{pipeline}", "", NotFound, Viewer),
+    ("patch", "/api/v1/pipelines/{pipeline}", "{}", NotFound, Developer),
+    ("delete", "/api/v1/pipelines/{pipeline}", "", NotFound, Developer),
+    ("post", "/api/v1/projects/{project}/runs", "{}", NotFound, Developer),
+    ("get", "/api/v1/projects/{project}/runs", "", NotFound, Viewer),
+    ("post", "/api/v1/projects/{project}/deliveries", DELIVERY, NotFound, Developer),
+    ("post", "/api/v1/attempts/{attempt}/begin", r#"{"runner": "0123456789abcdef"}"#, Unknown, Nobody),
+    ("post", "/api/v1/attempts/{attempt}/objects/{name}", PROMISE, Unknown, Nobody),
+    ("post", "/api/v1/attempts/{attempt}/objects/{name}/parts", PART, Unknown, Nobody),
+    ("post", "/api/v1/attempts/{attempt}/objects/{name}/complete", COMPLETE, Unknown, Nobody),
+    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}", PROMISE, Unknown, Nobody),
+    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/parts", PART, Unknown, Nobody),
+    ("post", "/api/v1/attempts/{attempt}/objects/artifacts/{name}/complete", COMPLETE, Unknown, Nobody),
+    ("post", "/api/v1/attempts/{attempt}/report", "{}", Unknown, Nobody),
+    ("get", "/api/v1/runs", "", Own, Viewer),
+    ("get", "/api/v1/runs/{run}", "", NotFound, Viewer),
+    ("post", "/api/v1/runs/{run}/cancel", "", NotFound, Developer),
+    ("post", "/api/v1/runs/{run}/retry", "", NotFound, Developer),
+    ("post", "/api/v1/runs/{run}/rerun", "", NotFound, Developer),
+    ("get", "/api/v1/runs/{run}/steps/{step}/logs", "", NotFound, Viewer),
+    ("get", "/api/v1/runs/{run}/artifacts", "", NotFound, Viewer),
+    ("get", "/api/v1/runs/{run}/artifacts/{name}", "", NotFound, Viewer),
+    ("get", "/api/v1/runs/{run}/artifacts/{name}/files/{path}", "", NotFound, Viewer),
+    ("get", "/api/v1/runs/{run}/artifacts/{name}/archive", "", NotFound, Viewer),
+    ("post", "/api/v1/api-keys", r#"{"name": "a", "permissions": ["project:read"]}"#, Own, Admin),
+    ("get", "/api/v1/api-keys", "", Own, Admin),
+    ("delete", "/api/v1/api-keys/{key}", "", NotFound, Admin),
+    ("post", "/api/v1/session", r#"{"email": "a@b.example", "password": "wrong"}"#, Entrance(401), Anybody),
+    ("patch", "/api/v1/session", r#"{"organization": "acme"}"#, Person, Viewer),
+    ("delete", "/api/v1/session", "", Person, Viewer),
+    ("get", "/api/v1/me", "", Own, Viewer),
+    ("post", "/api/v1/me/password", r#"{"current": "a", "new": "b"}"#, Person, Viewer),
+    ("get", "/api/v1/sessions", "", Person, Viewer),
+    ("delete", "/api/v1/sessions/{session}", "", Person, Viewer),
+    ("get", "/api/v1/welcome/{token}", "", Entrance(404), Anybody),
+    ("post", "/api/v1/welcome/{token}", r#"{"password": "a good password"}"#, Entrance(404), Anybody),
+    ("post", "/api/v1/me/api-keys", r#"{"name": "a", "permissions": ["project:read"]}"#, Person, Viewer),
+    ("get", "/api/v1/me/api-keys", "", Person, Viewer),
+    ("delete", "/api/v1/me/api-keys/{key}", "", Person, Viewer),
+    ("get", "/api/v1/roles", "", Own, Viewer),
+    ("get", "/api/v1/projects/{project}/forge", "", NotFound, Viewer),
+    ("put", "/api/v1/projects/{project}/forge", r#"{"forge": "gitea"}"#, NotFound, Developer),
+    ("delete", "/api/v1/projects/{project}/forge", "", NotFound, Developer),
+    ("post", "/api/v1/forges/{hook}", "", Entrance(401), Anybody),
+    ("get", "/api/v1/projects/{project}/schedules", "", NotFound, Viewer),
+    ("get", "/api/v1/secrets", "", Own, Admin),
+    ("put", "/api/v1/secrets/{secret}", r#"{"value": "a value"}"#, Own, Admin),
+    ("delete", "/api/v1/secrets/{secret}", "", Own, Admin),
+    ("get", "/api/v1/projects/{project}/secrets", "", NotFound, Admin),
+    ("put", "/api/v1/projects/{project}/secrets/{secret}", r#"{"value": "a value"}"#, NotFound, Admin),
+    ("delete", "/api/v1/projects/{project}/secrets/{secret}", "", NotFound, Admin),
+    ("post", "/api/v1/webhooks", r#"{"url": "https://receiver.example/"}"#, Own, Admin),
+    ("get", "/api/v1/webhooks", "", Own, Admin),
+    ("patch", "/api/v1/webhooks/{webhook}", "{}", NotFound, Admin),
+    ("get", "/api/v1/webhooks/{webhook}/deliveries", "", NotFound, Admin),
+    ("get", "/api/v1/webhooks/{webhook}/deliveries/{delivery}", "", NotFound, Admin),
+    ("post", "/api/v1/webhooks/{webhook}/deliveries/{delivery}/repeat", "", NotFound, Admin),
+    ("delete", "/api/v1/webhooks/{webhook}", "", NotFound, Admin),
+    ("get", "/api/v1/members", "", Own, Admin),
+    ("patch", "/api/v1/members/{user}", r#"{"role": "viewer"}"#, NotFound, Admin),
+    ("delete", "/api/v1/members/{user}", "", NotFound, Admin),
+    ("post", "/api/v1/invitations", r#"{"email": "a@b.example", "role": "viewer"}"#, Own, Admin),
+    ("get", "/api/v1/invitations", "", Own, Admin),
+    ("delete", "/api/v1/invitations/{invitation}", "", NotFound, Admin),
+    ("get", "/api/v1/join/{token}", "", Entrance(404), Anybody),
+    ("post", "/api/v1/join/{token}", "{}", Entrance(404), Anybody),
+    ("get", "/api/v1/audit", "", Own, Admin),
+    ("get", "/api/v1/audit/export", "", Own, Admin),
+    ("get", "/api/v1/fleet/jobs", "", Forbidden, Operator),
+    ("post", "/api/v1/fleet/jobs/bulk", r#"{"action": "retry", "ids": []}"#, Forbidden, Operator),
+    ("get", "/api/v1/fleet/jobs/{job}", "", Forbidden, Operator),
+    ("post", "/api/v1/fleet/jobs/{job}/retry", "", Forbidden, Operator),
+    ("post", "/api/v1/fleet/jobs/{job}/discard", "", Forbidden, Operator),
+    ("post", "/api/v1/fleet/jobs/{job}/cancel", "", Forbidden, Operator),
+    ("get", "/api/v1/fleet/queues", "", Forbidden, Operator),
+    ("post", "/api/v1/fleet/queues/{queue}/pause", "{}", Forbidden, Operator),
+    ("post", "/api/v1/fleet/queues/{queue}/resume", "", Forbidden, Operator),
+    ("get", "/api/v1/fleet/workers", "", Forbidden, Operator),
+    ("post", "/api/projects/{project}/pipelines", "{}", NotFound, Developer),
+    ("get", "/api/projects/{project}/pipelines", "", NotFound, Viewer),
+    ("get", "/api/projects/{project}/pipelines/{run}", "", NotFound, Viewer),
+    ("post", "/api/projects/{project}/pipelines/{run}/cancel", "", NotFound, Developer),
+    ("post", "/api/projects/{project}/pipelines/{run}/retry", "", NotFound, Developer),
+    ("post", "/api/projects/{project}/pipelines/{run}/rerun", "", NotFound, Developer),
+    ("get", "/api/projects/{project}/pipelines/{run}/steps/{step}/logs", "", NotFound, Viewer),
+    ("get", "/api/projects/{project}/pipelines/{run}/artifacts", "", NotFound, Viewer),
+    ("post", "/api/v1/pipelines/{pipeline}/runs", r#"{"branch": "main"}"#, NotFound, Developer),
+    ("get", "/api/v1/pipelines/{pipeline}/runs", "", NotFound, Viewer),
 ];
 
 const DELIVERY: &str = r#"{"delivery": "0190b7a0-0000-7000-8000-000000000000", "ref": "refs/heads/main",
@@ -173,6 +209,7 @@ impl Filled {
             ("user", api.account("ada@acme.example", Some(Role::Viewer)).await.to_string()),
             ("invitation", invited["id"].as_str().unwrap().to_owned()),
             ("secret", "TOKEN".into()),
+            ("hook", at.run.to_string()),
             ("webhook", webhook["id"].as_str().unwrap().to_owned()),
             ("delivery", at.run.to_string()),
             ("session", at.run.to_string()),
@@ -212,7 +249,7 @@ async fn every_route_has_a_row_and_every_row_a_route() {
 async fn nobody_gets_in_anywhere() {
     let api = Api::start().await;
     let filled = Filled::new(&api).await;
-    for (method, path, body, stranger) in ROUTES {
+    for (method, path, body, stranger, _) in ROUTES {
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let (status, answered) = answer(with_body(api.anonymous(method.clone(), &filled.path(path)), body)).await;
         let expected = if let Entrance(expected) = stranger { *expected } else { 401 };
@@ -225,7 +262,7 @@ async fn an_id_of_another_organization_is_answered_like_one_that_does_not_exist(
     let api = Api::start().await;
     let filled = Filled::new(&api).await;
     let (_, key) = api.stranger().await;
-    for (method, path, body, stranger) in ROUTES {
+    for (method, path, body, stranger, _) in ROUTES {
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let request = api.anonymous(method.clone(), &filled.path(path)).bearer_auth(&key);
         let (status, answered) = answer(with_body(request, body)).await;
@@ -252,7 +289,7 @@ async fn a_member_without_the_permission_is_told_so() {
     let api = Api::start().await;
     let filled = Filled::new(&api).await;
     let documented = documented(&api).await;
-    for (method, path, body, _) in ROUTES {
+    for (method, path, body, ..) in ROUTES {
         let (.., needed) = documented.iter().find(|(m, p, _)| m == method && p == path).unwrap();
         let Some(needed) = needed else { continue };
         let others: Vec<_> = Permission::ALL.into_iter().filter(|permission| permission != needed).collect();
@@ -265,13 +302,67 @@ async fn a_member_without_the_permission_is_told_so() {
     }
 }
 
+/// What a person gets everywhere. They are asked in the order of the rows, so some things are gone in the end: what counts is
+/// whether they were let in.
+async fn walk(role: Role, operator: bool) {
+    let api = Api::start().await;
+    let filled = Filled::new(&api).await;
+    let user = api.account("walker@acme.example", Some(role)).await;
+    if operator {
+        users::make_operator(&api.database.pool, user).await.unwrap();
+    }
+    for (method, path, body, stranger, least) in ROUTES {
+        // Anew each time: they also sign out.
+        let cookie = api.session(user).await;
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+        let request = with_body(api.as_person(method.clone(), &filled.path(path), &cookie), body);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        // What is not refused may be a log that goes on for ever.
+        let answered: Value = if status < 400 { Value::Null } else { response.json().await.unwrap() };
+        let who = format!("{role:?}, operator: {operator}, {method} {path}: {status} {answered}");
+        let code = answered["error"]["code"].as_str().unwrap_or_default();
+        match (least.lets_in(role, operator), stranger) {
+            (true, Entrance(expected)) => assert_eq!(status, *expected, "{who}"),
+            (true, _) => assert!(status < 500 && !matches!(code, "forbidden" | "unauthenticated"), "{who}"),
+            (false, Unknown) => assert_eq!(status, 401, "{who}"),
+            (false, _) => assert_eq!((status, code), (403, "forbidden"), "{who}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_is_let_in_where_it_says_so() {
+    walk(Role::Viewer, false).await;
+}
+
+#[tokio::test]
+async fn a_developer_is_let_in_where_it_says_so() {
+    walk(Role::Developer, false).await;
+}
+
+#[tokio::test]
+async fn an_admin_is_let_in_where_it_says_so() {
+    walk(Role::Admin, false).await;
+}
+
+#[tokio::test]
+async fn an_owner_is_let_in_where_it_says_so() {
+    walk(Role::Owner, false).await;
+}
+
+#[tokio::test]
+async fn an_operator_is_let_in_to_the_fleet_besides() {
+    walk(Role::Viewer, true).await;
+}
+
 #[tokio::test]
 async fn a_key_bound_to_a_project_sees_no_other() {
     let api = Api::start().await;
     let other = Filled::new(&api).await;
     let bound = api.project("bound").await;
     let key = api.key_for(api.organization, &Permission::ALL, Some(bound.parse().unwrap())).await;
-    for (method, path, body, stranger) in ROUTES {
+    for (method, path, body, stranger, _) in ROUTES {
         if *stranger != NotFound || path.contains("{key}") {
             continue;
         }

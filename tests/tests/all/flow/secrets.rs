@@ -128,6 +128,8 @@ pipeline:
 async fn the_key_is_changed_while_everything_runs() {
     let installation = Installation::start().await;
     installation.set_secret("TOKEN", SECRET).await;
+    let (status, hook) = installation.post("/api/v1/webhooks", json!({ "url": "https://receiver.example/" })).await;
+    assert_eq!(status, 201, "{hook}");
     let (new, old) = ("ab".repeat(32), json!([SECRETS_KEY]).to_string());
     let both = [("BUILDIT_SECRETS_KEY", new.as_str()), ("BUILDIT_SECRETS_OLD_KEYS", old.as_str())];
     let file = "
@@ -140,7 +142,7 @@ pipeline:
     assert_eq!(run["status"], "success", "the old key still opens: {run:#}");
     drop(worker);
     let rotated = installation.command("secrets", &["rotate"], &both);
-    assert!(rotated.starts_with("1 secrets were sealed anew"), "{rotated}");
+    assert!(rotated.starts_with("2 secrets were sealed anew"), "{rotated}");
     let _worker = installation.worker_with(&both[..1]);
     let run = installation.ended(&installation.trigger(&project).await).await;
     assert_eq!(run["status"], "success", "the new key alone opens: {run:#}");
