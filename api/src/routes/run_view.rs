@@ -175,7 +175,7 @@ impl RunWithSteps {
             .into_iter()
             .map(|step| Step {
                 attempts: by_step.remove(&step.id).unwrap_or_default(),
-                log_url: format!("{}/steps/{}/logs", run.url, step.name),
+                log_url: app.url(&format!("/api/v1/runs/{}/steps/{}/logs", run.id, step.name)),
                 id: step.id.uuid(),
                 name: step.name,
                 image: step.image,
