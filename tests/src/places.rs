@@ -35,3 +35,6 @@ pub const KUBERNETES: [&str; 2] = ["step: before its Secret is made", "step: bef
 
 /// Those of steps that are containers.
 pub const DOCKER: [&str; 1] = ["step: container made"];
+
+/// Those of telling others how a run ended.
+pub const WEBHOOK: [&str; 1] = ["webhook: sent, not noted"];

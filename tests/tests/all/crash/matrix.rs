@@ -24,9 +24,16 @@ fn the_matrix_names_every_place_in_the_sources() {
             named.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
         }
     }
-    let all =
-        [&places::ALWAYS[..], &places::LAST, &places::CANCEL, &places::LOCAL, &places::DOCKER, &places::KUBERNETES]
-            .concat();
+    let all = [
+        &places::ALWAYS[..],
+        &places::LAST,
+        &places::CANCEL,
+        &places::LOCAL,
+        &places::DOCKER,
+        &places::KUBERNETES,
+        &places::WEBHOOK,
+    ]
+    .concat();
     let listed = all.into_iter().map(str::to_owned).collect();
     assert_eq!(named, listed);
 }
