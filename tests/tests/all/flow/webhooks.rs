@@ -15,7 +15,7 @@ use axum::{
     routing::any,
 };
 use buildit_shared::webhook;
-use buildit_tests::{eventually, installation::Installation};
+use buildit_tests::{eventually, installation::Installation, places};
 use serde_json::{Value, json};
 
 use super::{id, run_of};
@@ -134,6 +134,27 @@ async fn the_end_of_a_run_is_told_once_signed_and_can_be_told_again() {
     );
     let twice = delivery(&installation, &hook, "delivered").await;
     assert_eq!(twice["attempts"].as_array().unwrap().len(), 2, "{twice:#}");
+}
+
+/// Nobody can know whether a message arrived whose answer was not noted; its id tells the receiver that it is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_worker_sent_and_did_not_note_comes_again_under_the_same_id() {
+    let installation = Installation::start().await;
+    let once = installation.folder.path().join("died");
+    let crash = [LOCAL, ("TEST_CRASH_AT", places::WEBHOOK[0]), ("TEST_CRASH_ONCE", &once.to_string_lossy())];
+    let dies = installation.worker_with(&crash);
+    let (receiver, address) = Receiver::start(&[]).await;
+    let (hook, _) = webhook(&installation, json!({ "url": format!("http://{address}/") })).await;
+    let project = installation.project("web", &[(".platform.yaml", GREEN)]).await;
+    let run = installation.trigger(&project).await;
+    dies.killed().await;
+    let _next = installation.worker_with(&[LOCAL]);
+    delivery(&installation, &hook, "delivered").await;
+    let ids: Vec<String> =
+        receiver.messages().iter().map(|(headers, _)| headers["webhook-id"].to_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(installation.run(&run).await["status"], "success");
 }
 
 #[tokio::test(flavor = "multi_thread")]
