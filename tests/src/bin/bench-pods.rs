@@ -134,7 +134,7 @@ async fn report_phases(installation: &Installation, what: &str, since: f64) {
             select phase, extract(epoch from length) * 1000 as ms
             from t, lateral (values
                 ('1 enqueued to claimed and planned', start - made),
-                ('2 to the runner's first moment (created, scheduled, container started)', runner - start),
+                ('2 to the start of its runner (created, scheduled, container started)', runner - start),
                 ('3 to the first command (begin, checkout)', command - runner),
                 ('4 to all stored (commands, log, outputs)', reported - command),
                 ('5 to the end committed', known - reported)) as p (phase, length)
