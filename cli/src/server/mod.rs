@@ -25,7 +25,7 @@ use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -57,7 +57,10 @@ use crate::{
 /// How long a start waits for the object store's answer.
 const STORAGE_CHECK: Duration = Duration::from_secs(10);
 
-/// Runs `work` on all cores; the token is cancelled by the first SIGTERM or Ctrl-C, the second ends the process.
+/// One press of Ctrl-C comes several times where a program around this one passes it on besides the terminal.
+const ONE_PRESS: Duration = Duration::from_secs(1);
+
+/// Runs `work` on all cores; the token is cancelled by the first SIGTERM or Ctrl-C, a later one ends the process.
 fn serve<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<(), Problem>
 where
     F: Future<Output = Result<(), Problem>>,
@@ -69,16 +72,21 @@ where
         let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let asked = shutdown.clone();
         tokio::spawn(async move {
-            for count in 1.. {
+            let mut first: Option<Instant> = None;
+            loop {
                 tokio::select! {
                     _ = interrupts.recv() => {}
                     _ = terminations.recv() => {}
                 }
-                if count > 1 {
-                    std::process::exit(130);
+                match first {
+                    None => {
+                        tracing::info!("stopping; once more ends at once");
+                        first = Some(Instant::now());
+                        asked.cancel();
+                    }
+                    Some(first) if first.elapsed() < ONE_PRESS => {}
+                    Some(_) => std::process::exit(130),
                 }
-                tracing::info!("stopping; once more ends at once");
-                asked.cancel();
             }
         });
         work(shutdown).await

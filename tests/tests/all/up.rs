@@ -78,8 +78,12 @@ impl Machine {
 
 impl Up<'_> {
     /// As Ctrl-C does.
-    async fn stop(mut self) {
+    async fn stop(self) {
         kill_process(Pid::from_child(&self.process), Signal::INT).unwrap();
+        self.stopped().await;
+    }
+
+    async fn stopped(mut self) {
         eventually("it stops", LIMIT, async || self.process.try_wait().unwrap().is_some()).await;
         assert!(self.process.wait().unwrap().success(), "{}", self.machine.said());
     }
@@ -120,6 +124,23 @@ fn keep_push(repository: &Path) -> Uuid {
     let file = repository.join(format!("buildit/spool/0000000009-{delivery}.json"));
     fs::write(file, push.to_string()).unwrap();
     delivery
+}
+
+/// A terminal signals everything that runs in it, and a program around ours passes its own signal on.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_press_of_ctrl_c_that_comes_several_times_stops_everything() {
+    let machine = Machine::new();
+    let up = machine.up().await;
+    let pid = fs::read_to_string(machine.data().join("postgres/data/postmaster.pid")).unwrap();
+    let postgres = format!("/proc/{}", pid.lines().next().unwrap());
+    assert!(fs::exists(&postgres).unwrap());
+    for _ in 0..20 {
+        kill_process(Pid::from_child(&up.process), Signal::INT).unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    up.stopped().await;
+    assert!(machine.said().contains("Stopped. Everything is kept"), "{}", machine.said());
+    assert!(!fs::exists(&postgres).unwrap(), "its Postgres outlived it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
