@@ -25,6 +25,7 @@ mod router;
 mod routes;
 mod serve;
 mod sessions;
+mod stack;
 mod state;
 
 use tokio::net::TcpListener;

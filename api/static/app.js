@@ -89,6 +89,7 @@ function take(next) {
     old.replaceWith(node);
     [node.scrollTop, node.scrollLeft] = [top, left];
     tick(node);
+    offerCopies(node);
   }
   if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
   document.title = next.title;
@@ -166,6 +167,25 @@ document.addEventListener("change", (event) => {
     for (const box of boxes) box.checked = event.target.checked;
   }
   if (event.target.matches("form.filters select")) event.target.form.requestSubmit();
+});
+
+// What is to be pasted elsewhere is copied by a button; where the browser does not let us, it is marked.
+
+function offerCopies(root = document) {
+  for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
+}
+offerCopies();
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("[data-copy]");
+  if (!button) return;
+  const text = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  } catch {
+    getSelection().selectAllChildren(text);
+  }
 });
 
 // Keys

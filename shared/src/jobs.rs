@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::ids::{AttemptId, DeliveryId, RunId, StepId};
+use crate::ids::{AttemptId, DeliveryId, PipelineId, RunId, StepId};
 
 /// Arguments of one kind of job.
 pub trait JobArgs: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -30,6 +30,21 @@ impl JobArgs for RunPipeline {
     const KIND: &'static str = "RunPipeline";
     const QUEUE: &'static str = "pipelines";
     const MAX_ATTEMPTS: i32 = 8;
+}
+
+/// See what is in a repository, for whoever sets a pipeline up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LookAtRepository {
+    /// The pipeline that is set up.
+    pub pipeline_id: PipelineId,
+    /// Which question about it this one is.
+    pub number: i32,
+}
+
+impl JobArgs for LookAtRepository {
+    const KIND: &'static str = "LookAtRepository";
+    const QUEUE: &'static str = "pipelines";
+    const MAX_ATTEMPTS: i32 = 3;
 }
 
 /// Drive one attempt of a step to its end and advance the run.

@@ -171,6 +171,18 @@ impl Mirror {
         }
     }
 
+    /// The paths of the commit's files that lie at most one folder deep, at most `most` of them.
+    pub async fn files(&self, most: usize) -> Result<Vec<String>, Error> {
+        let output = git(Some(&self.path), &["ls-tree", "-r", "-z", "--name-only", "--full-tree", &self.pin]).await?;
+        let paths = output.stdout.split(|byte| *byte == 0).filter_map(|path| std::str::from_utf8(path).ok());
+        Ok(paths.filter(|path| !path.is_empty() && path.matches('/').count() <= 1).take(most).map(Into::into).collect())
+    }
+
+    /// Lets go of the commit: nothing here needs it any more.
+    pub async fn unpin(self) -> Result<(), Error> {
+        git(Some(&self.path), &["update-ref", "-d", &self.pin]).await.map(drop)
+    }
+
     /// A checkout of the commit with its `.git`, in `folder` (made here): what a step sees at its workspace.
     pub async fn check_out(&self, folder: &Path, branch: Option<&str>) -> Result<(), Error> {
         let name = folder.to_string_lossy();
@@ -206,7 +218,9 @@ fn explain(error: Error, repository: &str, wanted: &str) -> Error {
     let Error::Failed(text) = &error else { return error };
     let gone = ["couldn't find remote ref", "not our ref", "unadvertised object", "no such remote ref"];
     if gone.iter().any(|sign| text.contains(sign)) {
-        return Error::Refused(format!("{wanted} is not in {repository} any more; push it again or start a new run"));
+        return Error::Refused(format!(
+            "{wanted} is not in {repository}, or not any more; push it, or start a run of something else"
+        ));
     }
     let missing = ["does not appear to be a git repository", "not found", "does not exist"];
     if missing.iter().any(|sign| text.contains(sign)) {

@@ -45,6 +45,7 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     let mut assets = Assets { by_address: HashMap::new(), addresses: HashMap::new() };
     assets.add("style.css", CSS, include_str!("../../static/style.css").into());
     assets.add("app.js", SCRIPT, include_str!("../../static/app.js").into());
+    assets.add("setup.js", SCRIPT, include_str!("../../static/setup.js").into());
     assets.add("ansi.js", SCRIPT, include_str!("../../static/ansi.js").into());
     let log = include_str!("../../static/log.js").replace("./ansi.js", &assets.addresses["ansi.js"]);
     assets.add("log.js", SCRIPT, log);

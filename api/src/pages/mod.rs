@@ -8,6 +8,7 @@ mod account;
 mod artifacts;
 mod assets;
 mod badge;
+mod diagnostics;
 mod error;
 mod fleet;
 mod graph;
@@ -22,6 +23,7 @@ mod settings;
 mod status;
 mod text;
 mod waiting;
+mod wizard;
 
 use axum::{
     Router,
@@ -48,9 +50,16 @@ pub(crate) fn routes() -> Router<App> {
         .route("/login", get(account::login).post(account::sign_in))
         .route("/logout", post(account::sign_out))
         .route("/welcome/{token}", get(account::welcomed).post(account::welcome))
+        .route("/new", get(wizard::new_project).post(wizard::make_project))
         .route("/projects/{project}", get(projects::show))
+        .route("/projects/{project}/new", get(wizard::pipeline_form).post(wizard::make_pipeline))
         .route("/projects/{project}/pipelines/{pipeline}", get(pipeline::show))
         .route("/projects/{project}/pipelines/{pipeline}/runs", post(pipeline::start))
+        .route("/projects/{project}/pipelines/{pipeline}/setup", get(wizard::setup).post(wizard::save))
+        .route("/projects/{project}/pipelines/{pipeline}/setup/look", post(wizard::look))
+        .route("/projects/{project}/pipelines/{pipeline}/setup/check", post(wizard::check))
+        .route("/projects/{project}/pipelines/{pipeline}/setup/live", get(wizard::live))
+        .route("/projects/{project}/pipelines/{pipeline}/setup/start", get(wizard::start))
         .route("/runs/{run}", get(run::show))
         .route("/runs/{run}/cancel", post(run::cancel))
         .route("/runs/{run}/retry", post(run::retry))

@@ -87,6 +87,7 @@ struct PipelinePage {
     feed: String,
     url: String,
     may_set_secrets: bool,
+    may_change: bool,
 }
 
 impl PipelinePage {
@@ -251,6 +252,7 @@ pub(super) async fn show(
         badge,
         feed,
         url: app.url(&address),
+        may_change: caller.has(Permission::ProjectWrite),
         may_set_secrets: caller.has(Permission::SecretsWrite),
         address,
         source: pipeline.file.unwrap_or_else(|| "stored in BuildIt".into()),

@@ -5,7 +5,10 @@ use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
 };
-use buildit_shared::db::overviews::{self, Overview};
+use buildit_shared::{
+    db::overviews::{self, Overview},
+    permission::Permission,
+};
 use serde::Deserialize;
 
 use super::{
@@ -42,6 +45,7 @@ struct Projects {
     next: Option<String>,
     /// The address of this installation, for what one is to type.
     url: String,
+    may_make: bool,
 }
 
 #[derive(Template)]
@@ -51,6 +55,7 @@ struct Project {
     name: String,
     repository: String,
     rows: Vec<Row>,
+    may_change: bool,
 }
 
 /// A project or a pipeline with its last run.
@@ -100,8 +105,9 @@ pub(super) async fn list(
         let href = format!("/projects/{}", part(&project.name));
         Row::of(project, href)
     });
+    let may_make = caller.has(Permission::ProjectWrite) && caller.scope().project.is_none();
     let layout = Layout::of(&caller, "projects", "Projects").live("/live/runs".into());
-    Ok(page(&Projects { layout, rows: rows.collect(), search: wanted, next, url: app.url("") }))
+    Ok(page(&Projects { layout, rows: rows.collect(), search: wanted, next, url: app.url(""), may_make }))
 }
 
 /// `GET /projects/{project}`: its one pipeline, or those that it has.
@@ -121,5 +127,11 @@ pub(super) async fn show(
         Row::of(pipeline, href)
     });
     let layout = Layout::of(&caller, "projects", project.name.as_str()).live("/live/runs".into());
-    Ok(page(&Project { layout, rows: rows.collect(), name: project.name, repository: project.repository }))
+    Ok(page(&Project {
+        layout,
+        may_change: caller.has(Permission::ProjectWrite),
+        rows: rows.collect(),
+        name: project.name,
+        repository: project.repository,
+    }))
 }

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::{
     account::Nothing,
+    diagnostics::{self, Diagnostic},
     error::{Result, Visitor, wants_page},
     graph::{Given, Graph},
     layout::{Layout, page},
@@ -98,14 +99,6 @@ struct Verdict {
     /// The end of the log of what failed.
     last_lines: String,
     href: Option<String>,
-}
-
-/// What is wrong with the pipeline's file.
-struct Diagnostic {
-    message: Sentence,
-    place: String,
-    source: String,
-    help: Option<Sentence>,
 }
 
 struct StepRow {
@@ -256,7 +249,7 @@ async fn render(
             by: run.created_by.clone(),
         },
         verdict,
-        diagnostics: run.diagnostics.as_ref().map(diagnostics).unwrap_or_default(),
+        diagnostics: run.diagnostics.as_ref().map(diagnostics::stored).unwrap_or_default(),
         notes: run.notes.into_iter().map(Sentence).collect(),
         steps: rows.collect(),
         graph,
@@ -421,23 +414,6 @@ async fn verdict(
         RunStatus::Pending => waits.map(|waits| plain("is-waiting", "Waiting", Some(waits.into()))),
         _ => None,
     })
-}
-
-fn diagnostics(found: &Value) -> Vec<Diagnostic> {
-    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let all = found.as_array().map(Vec::as_slice).unwrap_or_default();
-    all.iter()
-        .map(|one| {
-            let (line, column) = (one["line"].as_u64().unwrap_or(0), one["column"].as_u64().unwrap_or(1));
-            let pointer = " ".repeat(usize::try_from(column.saturating_sub(1)).unwrap_or(0).min(500));
-            Diagnostic {
-                message: Sentence(text(one, "message")),
-                place: format!("{}:{line}:{column}", text(one, "file")),
-                source: format!("{}\n{pointer}^", text(one, "source_line")),
-                help: one["help"].as_str().map(|help| Sentence(help.into())),
-            }
-        })
-        .collect()
 }
 
 fn back(run: Uuid) -> Response {

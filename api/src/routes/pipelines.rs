@@ -9,6 +9,7 @@ use buildit_shared::{
     db::{
         audit::{self, Entry},
         pipelines::{self, Source},
+        projects::Project,
         schedules,
     },
     ids::PipelineId,
@@ -64,21 +65,21 @@ impl From<pipelines::Pipeline> for Pipeline {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewPipeline {
     /// Up to 100 characters; unique in the project.
-    name: String,
+    pub(crate) name: String,
     /// A file in the repository, such as `.platform.yaml`; or
-    file: Option<String>,
+    pub(crate) file: Option<String>,
     /// the text of such a file, to be stored here.
-    config: Option<String>,
+    pub(crate) config: Option<String>,
 }
 
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PipelineChanges {
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Read it from this file from now on.
-    file: Option<String>,
+    pub(crate) file: Option<String>,
     /// Take this text from now on.
-    config: Option<String>,
+    pub(crate) config: Option<String>,
 }
 
 /// A pipeline by its id.
@@ -107,6 +108,18 @@ pub(crate) async fn create(
     Json(new): Json<NewPipeline>,
 ) -> Result<impl IntoResponse> {
     let project = projects::find(&app, &caller, &path.project).await?;
+    let pipeline = make(&app, &caller, &project, new).await?;
+    let location = app.url(&format!("/api/v1/pipelines/{}", pipeline.id));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Pipeline::from(pipeline))))
+}
+
+/// Makes a pipeline of that project.
+pub(crate) async fn make(
+    app: &App,
+    caller: &Caller,
+    project: &Project,
+    new: NewPipeline,
+) -> Result<pipelines::Pipeline> {
     check_name(&new.name)?;
     let source = source(new.file, new.config)?
         .ok_or_else(|| ApiError::invalid("file", "name a `file` in the repository or give a `config`"))?;
@@ -116,8 +129,7 @@ pub(crate) async fn create(
     schedule(&mut tx, pipeline.id, &source).await?;
     audit::write(&mut *tx, caller.actor(), entry("pipeline.created", &pipeline).after(shown(&pipeline))).await?;
     tx.commit().await?;
-    let location = app.url(&format!("/api/v1/pipelines/{}", pipeline.id));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Pipeline::from(pipeline))))
+    Ok(pipeline)
 }
 
 /// A project's pipelines, by name.

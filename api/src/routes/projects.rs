@@ -54,19 +54,19 @@ impl From<projects::Project> for Project {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewProject {
     /// Lower-case letters, digits and dashes; unique in the organization.
-    name: String,
+    pub(crate) name: String,
     /// An absolute path below a folder that the operator allows, `https://…`, `ssh://…` or `user@host:path`.
-    repository: String,
+    pub(crate) repository: String,
     /// `main` without it.
-    default_branch: Option<String>,
+    pub(crate) default_branch: Option<String>,
 }
 
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProjectChanges {
-    name: Option<String>,
-    repository: Option<String>,
-    default_branch: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) repository: Option<String>,
+    pub(crate) default_branch: Option<String>,
 }
 
 /// A project by its id or name.
@@ -93,17 +93,23 @@ pub(crate) async fn create(
     caller: Allowed<ProjectWrite>,
     Json(new): Json<NewProject>,
 ) -> Result<impl IntoResponse> {
+    let project = make(&app, &caller, new).await?;
+    let location = app.url(&format!("/api/v1/projects/{}", project.id));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Project::from(project))))
+}
+
+/// Makes a project.
+pub(crate) async fn make(app: &App, caller: &Caller, new: NewProject) -> Result<projects::Project> {
     caller.require_whole_organization()?;
     let default_branch = new.default_branch.unwrap_or_else(|| "main".into());
-    check(&app, Some(&new.name), Some(&new.repository), Some(&default_branch))?;
+    check(app, Some(&new.name), Some(&new.repository), Some(&default_branch))?;
     let mut tx = app.pool().begin().await?;
     let organization = caller.scope().organization;
     let (project, _) = projects::create(&mut tx, organization, &new.name, &new.repository, &default_branch).await?;
     let entry = Entry::new("project.created", &project.name).id(project.id).project(project.id);
     audit::write(&mut *tx, caller.actor(), entry.after(shown(&project))).await?;
     tx.commit().await?;
-    let location = app.url(&format!("/api/v1/projects/{}", project.id));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Project::from(project))))
+    Ok(project)
 }
 
 /// The organization's projects, by name.

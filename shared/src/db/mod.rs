@@ -22,6 +22,7 @@ pub mod pipelines;
 pub mod planning;
 pub mod projects;
 pub mod reports;
+pub mod repository_looks;
 pub mod retry;
 pub mod run_queries;
 pub mod schedules;

@@ -87,6 +87,11 @@ impl NewJob {
         Self { max_attempts, ..self }
     }
 
+    /// Whose it is, where it belongs to no run.
+    pub fn about(self, organization: OrganizationId, project: ProjectId) -> Self {
+        Self { organization_id: Some(organization), project_id: Some(project), ..self }
+    }
+
     /// Whose it is: what the fleet's pages filter by.
     pub fn of(self, organization: OrganizationId, project: ProjectId, run: RunId, step: Option<StepId>) -> Self {
         Self {

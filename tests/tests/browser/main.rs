@@ -10,6 +10,7 @@ mod log;
 mod projects;
 mod run;
 mod settings;
+mod wizard;
 
 use buildit_shared::permission::Role;
 use buildit_tests::{

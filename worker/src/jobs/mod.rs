@@ -3,6 +3,7 @@
 mod deliver_webhook;
 mod image_digest;
 pub(crate) mod local_file;
+mod look_at_repository;
 mod phases;
 mod publish;
 mod run_pipeline;
@@ -15,7 +16,7 @@ mod upload_artifacts;
 use std::{path::PathBuf, sync::Arc};
 
 use buildit_shared::{
-    jobs::{DeliverWebhook, RunPipeline, RunStep, UploadArtifacts},
+    jobs::{DeliverWebhook, LookAtRepository, RunPipeline, RunStep, UploadArtifacts},
     queue::JobError,
     storage::{self, Storage},
     vault::Vault,
@@ -58,12 +59,14 @@ pub struct Context {
 /// All handlers of the product.
 pub fn registry(context: Context) -> Registry {
     let context = Arc::new(context);
-    let (plan, step, publish, tell) = (Arc::clone(&context), Arc::clone(&context), Arc::clone(&context), context);
+    let (plan, step, publish, tell) =
+        (Arc::clone(&context), Arc::clone(&context), Arc::clone(&context), Arc::clone(&context));
     Registry::default()
         .with::<RunPipeline, _, _>(move |claim, args| run_pipeline::run(Arc::clone(&plan), claim, args))
         .with::<RunStep, _, _>(move |claim, args| run_step::run(Arc::clone(&step), claim, args))
         .with::<UploadArtifacts, _, _>(move |claim, args| upload_artifacts::run(Arc::clone(&publish), claim, args))
         .with::<DeliverWebhook, _, _>(move |claim, args| deliver_webhook::run(Arc::clone(&tell), claim, args))
+        .with::<LookAtRepository, _, _>(move |claim, args| look_at_repository::run(Arc::clone(&context), claim, args))
 }
 
 /// What an error of the object store means for the job that wanted to store or fetch `what`.

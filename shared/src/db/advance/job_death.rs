@@ -2,13 +2,21 @@
 
 use super::{AttemptEnd, Tx, end_attempt, end_unplanned, finish, lock};
 use crate::{
+    db::repository_looks,
     domain::{AttemptStatus, RunStatus},
-    jobs::{JobArgs, RunPipeline, RunStep, UploadArtifacts},
+    jobs::{JobArgs, LookAtRepository, RunPipeline, RunStep, UploadArtifacts},
     queue::{Job, NewJob},
 };
 
 /// What the death of a job means for its run, in the transaction in which the job leaves the queue.
 pub async fn job_died(tx: &mut Tx<'_>, job: &Job, error: &str) -> Result<Vec<NewJob>, sqlx::Error> {
+    if job.kind == LookAtRepository::KIND {
+        if let Ok(args) = job.args::<LookAtRepository>() {
+            let problem = format!("BuildIt could not look at the repository: {error}");
+            repository_looks::note(&mut **tx, &args, &Err(problem)).await?;
+        }
+        return Ok(Vec::new());
+    }
     let Some(run_id) = job.run_id else { return Ok(Vec::new()) };
     match job.kind.as_str() {
         RunPipeline::KIND => {
