@@ -25,7 +25,8 @@ const END: &str = "
     select id, kind, queue, 'succeeded', priority, args, attempt, max_attempts, deaths, worker_id, enqueued_at, claimed_at
     from ended";
 
-/// Ends a job and claims the next ready one.
+/// Ends a job and claims the next ready one. In that order: who claims may lock a row that somebody else has claimed just
+/// before, and would wait with it for somebody who waits for him.
 const FUSED_CLAIM: &str = "
     with ended as (delete from jobs where id = $1 and lease = 1 and state = 'running' returning *),
     archived as (
@@ -34,7 +35,7 @@ const FUSED_CLAIM: &str = "
         select id, kind, queue, 'succeeded', priority, args, attempt, max_attempts, deaths, worker_id, enqueued_at, claimed_at
         from ended)
     update jobs set state = 'running', lease = 1, worker_id = $2, claimed_at = now(), attempt = attempt + 1
-    where id in (select id from jobs where queue = 'bench' and state = 'ready'
+    where id in (select id from jobs where queue = 'bench' and state = 'ready' and (select count(*) from ended) >= 0
                  order by priority desc, run_at, id limit 1 for update skip locked)
     returning id";
 

@@ -116,16 +116,15 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
 
 /// How many of this program's migrations the database lacks.
 pub async fn pending_migrations(pool: &PgPool) -> Result<usize, sqlx::Error> {
-    let newest = sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations where success")
-        .fetch_one(pool)
-        .await;
-    let newest = match newest {
-        Ok(newest) => newest.unwrap_or(0),
+    let applied =
+        sqlx::query_scalar::<_, i64>("select version from _sqlx_migrations where success").fetch_all(pool).await;
+    let applied = match applied {
+        Ok(applied) => applied,
         // No table: nothing was ever migrated.
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => 0,
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
         Err(error) => return Err(error),
     };
-    Ok(MIGRATIONS.iter().filter(|migration| migration.version > newest).count())
+    Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
 }
 
 #[cfg(test)]

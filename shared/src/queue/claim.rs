@@ -132,31 +132,11 @@ impl Claim {
         let rows = sqlx::query_as!(
             Row,
             r#"
-            -- The queues this worker has free slots in, without those somebody paused.
-            with wanted as (
-                select w.queue, w.free from unnest($1::text[], $2::int[]) as w (queue, free)
-                where not exists (select from queues q where q.name = w.queue and q.paused_at is not null)
-            ),
-            -- Of each queue as many rows as there are slots, so that every row locked here is also taken; rows that
-            -- another worker is taking at this moment are passed over, not waited for. Materialized: locked once.
-            due as materialized (
-                select j.id from wanted w cross join lateral (
-                    select id from jobs
-                    where queue = w.queue and state = 'ready'       -- the partial index jobs_ready, in its order
-                      and kind = any($3)                            -- an unknown kind is left for newer workers
-                    order by priority desc, run_at, id
-                    limit w.free
-                    for update skip locked
-                ) j
-            )
-            -- State and lease in one update. A worker that was declared dead takes nothing more.
-            update jobs j
-            set state = 'running', lease = $4, worker_id = w.id, claimed_at = now(), attempt = attempt + 1
-            from due, workers w
-            where j.id = due.id and w.id = $5 and w.state = 'alive'
-            returning j.id as "id: JobId", kind, queue, args, attempt, max_attempts,
-                      organization_id as "organization_id: OrganizationId", project_id as "project_id: ProjectId",
-                      run_id as "run_id: RunId", step_id as "step_id: StepId", cancel_requested
+            select id as "id!: JobId", kind as "kind!", queue as "queue!", args as "args!", attempt as "attempt!",
+                   max_attempts as "max_attempts!", organization_id as "organization_id: OrganizationId",
+                   project_id as "project_id: ProjectId", run_id as "run_id: RunId", step_id as "step_id: StepId",
+                   cancel_requested as "cancel_requested!"
+            from take_jobs($1, $2, $3, $4, $5)
             "#,
             &queues,
             &counts,

@@ -105,39 +105,21 @@ impl Claim {
                 select id, kind, queue, 'succeeded', priority, args, attempt, max_attempts, deaths,
                        worker_id, unique_key, organization_id, project_id, run_id, step_id, enqueued_at, claimed_at
                 from ended
-            ),
-            -- The next ready job of the queue, as a claim would take it, if this worker may take one: it has a slot (else
-            -- $3 is null), nobody paused the queue, nobody declared the worker dead.
-            due as materialized (
-                select j.id from jobs j
-                where j.queue = $4 and j.state = 'ready' and j.kind = any($6)
-                  and $3::bigint is not null and exists (select from ended)
-                  and exists (select from workers where id = $5 and state = 'alive')
-                  and not exists (select from queues where name = $4 and paused_at is not null)
-                order by j.priority desc, j.run_at, j.id
-                limit 1
-                for update of j skip locked
-            ),
-            taken as (
-                update jobs j
-                set state = 'running', lease = $3, worker_id = $5, claimed_at = now(), attempt = j.attempt + 1
-                from due where j.id = due.id
-                returning j.*
             )
-            -- One row when the job ended; the claimed one is in it.
+            -- One row when the job ended; the next ready one of its queue, if there is one and a slot ($3) for it, is in it.
             select t.id as "id?: JobId", t.kind as "kind?", t.queue as "queue?", t.args as "args?",
                    t.attempt as "attempt?", t.max_attempts as "max_attempts?",
                    t.organization_id as "organization_id?: OrganizationId", t.project_id as "project_id?: ProjectId",
                    t.run_id as "run_id?: RunId", t.step_id as "step_id?: StepId",
                    t.cancel_requested as "cancel_requested?", t.id is not null as "claimed!"
-            from ended left join taken t on true
+            from ended left join lateral take_jobs(array[ended.queue], array[$3::int], $4, $5, $6) t on true
             "#,
             self.job.id.uuid(),
             self.lease,
-            next.map(|next| next.announced.lease),
-            self.job.queue,
-            self.member.id.uuid(),
+            i32::from(next.is_some()),
             &self.member.kinds,
+            next.map(|next| next.announced.lease),
+            self.member.id.uuid(),
         )
         .fetch_all(db)
         .await
