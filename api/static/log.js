@@ -8,6 +8,24 @@ const KEEP = 80; // blocks of lines that are held
 const TALLEST = 12e6; // pixels; browsers give up somewhere above
 const WIDEST = 20000; // characters of one line that are shown
 
+function remember(name, on) {
+  try { localStorage.setItem(name, on); } catch { /* private window */ }
+}
+
+function remembered(name) {
+  try { return localStorage.getItem(name) === "true"; } catch { return false; }
+}
+
+// 0.4 s, 12 s, 3:05 min, 1:02:40 h
+function length(ms) {
+  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const two = (n) => String(n).padStart(2, "0");
+  const [minutes, hours] = [Math.floor(seconds / 60) % 60, Math.floor(seconds / 3600)];
+  return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)} h` : `${minutes}:${two(seconds % 60)} min`;
+}
+
 // Of a line that a program drew over and over only the last drawing is shown.
 function last(text) {
   if (text.endsWith("\r")) text = text.slice(0, -1);
@@ -92,6 +110,9 @@ class Log {
     this.sections = [{ start: 0, open: true, command: false }];
     for (const start of known.commands) this.section(start);
     this.next = known.next;
+    this.times = known.times;
+    this.finished = known.finished;
+    this.ahead = known.now - Date.now(); // the server's clock of ours
     this.tail = "";
     this.state = {};
   }
@@ -138,6 +159,25 @@ class Log {
   sectionOf(line) {
     for (let i = this.sections.length - 1; i >= 0; i--) if (this.sections[i].start <= line) return i;
     return 0;
+  }
+
+  // When a line was printed, as far as is known: milliseconds since the epoch.
+  time(line) {
+    let [low, high] = [0, this.times.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.times[middle][0] <= line) low = middle;
+      else high = middle - 1;
+    }
+    const known = this.times[low];
+    return known && known[0] <= line ? known[1] : null;
+  }
+
+  // How long the command of a section took.
+  took(i) {
+    const next = this.sections[i + 1];
+    const [begin, end] = [this.time(this.sections[i].start), next ? this.time(next.start) : this.finished];
+    return begin === null || !end ? "" : length(Math.max(0, end - begin));
   }
 
   // Lines of the log, as far as they are here
@@ -252,6 +292,16 @@ class Log {
     const text = document.createElement("span");
     text.className = "t";
     node.append(link);
+    if (this.box.classList.contains("times")) {
+      const time = document.createElement("time");
+      const at = this.time(number);
+      if (at !== null) {
+        const date = new Date(at);
+        time.dateTime = time.title = date.toISOString();
+        time.textContent = `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+      }
+      node.append(time);
+    }
     const i = this.sectionOf(number);
     const section = this.sections[i];
     if (section.command && section.start === number) {
@@ -280,6 +330,12 @@ class Log {
       text.append(note);
     }
     node.append(text);
+    if (section.command && section.start === number) {
+      const took = document.createElement("span");
+      took.className = "took";
+      took.textContent = this.took(i);
+      node.append(took);
+    }
     return node;
   }
 
@@ -359,6 +415,7 @@ class Log {
       block = { offset: Infinity, line: this.total, lines: [], states: [], live: true };
       this.blocks.push(block);
     }
+    this.times.push([this.total, Date.now() + this.ahead]);
     const lines = (this.tail + text).split("\n");
     this.tail = lines.at(-1);
     if (this.tail === "") lines.pop();
@@ -395,6 +452,8 @@ class Log {
     this.stream?.close();
     this.live = false;
     this.follow = false;
+    this.finished = Date.now() + this.ahead;
+    this.draw();
     this.button("follow").hidden = true;
     if (this.total === 0) this.note("This step wrote nothing.");
     this.root.dataset.liveLog = "false";
@@ -408,7 +467,7 @@ class Log {
 
   pressed() {
     this.button("follow").setAttribute("aria-pressed", this.follow);
-    this.button("wrap").setAttribute("aria-pressed", this.box.classList.contains("wrap"));
+    for (const name of ["wrap", "times"]) this.button(name).setAttribute("aria-pressed", this.box.classList.contains(name));
   }
 
   listen() {
@@ -450,13 +509,14 @@ class Log {
       this.pressed();
       if (this.follow) this.toEnd();
     });
-    on(this.button("wrap"), "click", () => {
-      this.box.classList.toggle("wrap");
-      try { localStorage.setItem("wrap", this.box.classList.contains("wrap")); } catch { /* private window */ }
-      this.pressed();
-      this.draw();
-    });
-    try { this.box.classList.toggle("wrap", localStorage.getItem("wrap") === "true"); } catch { /* private window */ }
+    for (const name of ["wrap", "times"]) {
+      on(this.button(name), "click", () => {
+        remember(name, this.box.classList.toggle(name));
+        this.pressed();
+        this.draw();
+      });
+      this.box.classList.toggle(name, remembered(name));
+    }
     const input = this.root.querySelector("[data-search]");
     let typing = 0;
     on(input, "input", () => {

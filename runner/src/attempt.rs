@@ -155,6 +155,7 @@ pub(crate) fn carry_out(spec: &AttemptSpec, place: Place<'_>, watch: &mut Watch,
         Ok(masker) => (masker, None),
         Err(error) => (Masker::none(), Some(error.to_string())),
     };
+    let before_ms = now_ms().saturating_sub(started_at_ms);
     let mut log = Log::new(place.log, place.printer, masker, spec.log_limit_bytes);
     let mut ran = match unmaskable {
         Some(message) => Ran::setup_failed(message),
@@ -173,6 +174,7 @@ pub(crate) fn carry_out(spec: &AttemptSpec, place: Place<'_>, watch: &mut Watch,
         log_len: log.len,
         log_sha256: log.sha256,
         log_truncated: log.truncated,
+        log_times: log.times.into_iter().map(|(byte, ms)| (byte, before_ms + ms)).collect(),
         oom_killed: false,
         stopped_by: None,
         outputs: ran.staged.outputs,
@@ -233,6 +235,7 @@ fn prepare_and_run(
         Ok(ended) => ended,
         Err(message) => return Ran::setup_failed(message),
     };
+    log.commands_ended();
     let mut ran = Ran { first_command_at_ms, notes: ended.notes, ..Ran::nothing(ended.outcome) };
     ran.failed_command = ended.failed_command;
     ran.stage(spec, folder, &workspace, watch);

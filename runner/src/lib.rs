@@ -21,6 +21,7 @@ mod prepare;
 pub mod report;
 pub mod spec;
 mod stage;
+mod times;
 pub mod unpack;
 mod watch;
 

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::mask::Masker;
 use crate::pod::Printer;
+use crate::times::Times;
 
 /// Writes each byte as soon as it is known not to belong to a secret.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Log<'p> {
     len: u64,
     limit: u64,
     dropped: u64,
+    times: Times,
     /// The first failure to write; from then on everything is dropped.
     failure: Option<io::Error>,
 }
@@ -30,6 +32,8 @@ pub(crate) struct LogSummary {
     pub(crate) len: u64,
     pub(crate) sha256: String,
     pub(crate) truncated: bool,
+    /// Bytes, and milliseconds since the log's begin, as in [`Report::log_times`](crate::Report::log_times).
+    pub(crate) times: Vec<(u64, u64)>,
     /// What people should know about it.
     pub(crate) note: Option<String>,
 }
@@ -38,7 +42,8 @@ impl<'p> Log<'p> {
     /// A log in `file`, which is empty, of at most `limit` bytes and the marker that says so.
     pub(crate) fn new(file: File, printer: Option<&'p mut Printer>, masker: Masker, limit: u64) -> Log<'p> {
         let hash = Sha256::new();
-        Log { file, printer, masker, hash, masked: Vec::new(), len: 0, limit, dropped: 0, failure: None }
+        let times = Times::new();
+        Log { file, printer, masker, hash, masked: Vec::new(), len: 0, limit, dropped: 0, times, failure: None }
     }
 
     /// What is printed, if anything is.
@@ -52,11 +57,17 @@ impl<'p> Log<'p> {
             self.dropped += bytes.len() as u64;
             return;
         }
+        self.times.note(self.len, bytes);
         let mut masked = std::mem::take(&mut self.masked);
         self.masker.feed(bytes, &mut masked);
         self.append(&masked);
         masked.clear();
         self.masked = masked;
+    }
+
+    /// The commands have ended: nothing more comes.
+    pub(crate) fn commands_ended(&mut self) {
+        self.times.end(self.len);
     }
 
     /// Writes what the masker holds back and sums up.
@@ -76,7 +87,13 @@ impl<'p> Log<'p> {
             )),
             None => None,
         };
-        LogSummary { len: self.len, sha256: hex::encode(self.hash.finalize()), truncated: self.dropped > 0, note }
+        LogSummary {
+            len: self.len,
+            sha256: hex::encode(self.hash.finalize()),
+            truncated: self.dropped > 0,
+            times: self.times.all(),
+            note,
+        }
     }
 
     fn is_closed(&self) -> bool {

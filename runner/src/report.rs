@@ -23,6 +23,11 @@ pub struct Report {
     pub log_sha256: String,
     /// Whether the log limit cut something off.
     pub log_truncated: bool,
+    /// When what was printed: the byte of the log from which on, and milliseconds since
+    /// `started_at_ms`, in order; the last is the end of the commands. About a thousand at most, the
+    /// closer together the shorter the attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_times: Vec<(u64, u64)>,
     /// Whether the kernel killed a process of the attempt's container for memory. Known in a
     /// container alone; which process it was is not.
     #[serde(default)]

@@ -51,6 +51,12 @@ pub(super) struct Index {
     commands: Vec<u64>,
     /// Which command is the next one to come.
     next: usize,
+    /// When lines were printed: from which line on, and milliseconds since the epoch.
+    times: Vec<(u64, i64)>,
+    /// When the last command ended, once it has.
+    finished: Option<i64>,
+    /// What the server's clock says, in milliseconds since the epoch.
+    now: i64,
 }
 
 #[derive(Deserialize)]
@@ -80,8 +86,21 @@ pub(super) async fn index(
 ) -> Result<Response> {
     let (step, attempt) = find(&app, &caller, &path, which).await?;
     let commands = first_lines(&overviews::commands(app.pool(), step).await?);
-    let mut index =
-        Index { bytes: 0, lines: 0, ended: attempt.is_ended(), blocks: Vec::new(), commands: Vec::new(), next: 0 };
+    let ended = attempt.is_ended();
+    let mut times = log_queries::times(app.pool(), attempt.id).await?;
+    let finished = if ended { times.pop().map(|(_, ms)| ms) } else { None };
+    let mut times = times.into_iter().peekable();
+    let mut index = Index {
+        bytes: 0,
+        lines: 0,
+        ended,
+        blocks: Vec::new(),
+        commands: Vec::new(),
+        next: 0,
+        times: Vec::new(),
+        finished,
+        now: jiff::Timestamp::now().as_millisecond(),
+    };
     let (mut in_block, mut block) = (0, 0);
     each_line(&app, path.run.into(), step, &attempt, |line| {
         if in_block == 0 {
@@ -95,12 +114,17 @@ pub(super) async fn index(
                 index.next += at + 1;
             }
         }
+        // The last of those that came before the line, or with it.
+        while let Some((_, ms)) = times.next_if(|(byte, _)| *byte <= index.bytes) {
+            index.times.pop_if(|(noted, _)| *noted == index.lines);
+            index.times.push((index.lines, ms));
+        }
         index.bytes += line.length;
         index.lines += 1;
         in_block = if in_block + 1 >= BLOCK_LINES || index.bytes - block >= BLOCK_BYTES { 0 } else { in_block + 1 };
     })
     .await?;
-    Ok(answer(Json(index), attempt.is_ended()))
+    Ok(answer(Json(index), ended))
 }
 
 /// `GET /runs/{run}/steps/{step}/log/search?attempt=&q=`: the lines that have this text in them, in either case.

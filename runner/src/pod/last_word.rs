@@ -61,10 +61,10 @@ fn terminate(message: &[u8]) {
     }
 }
 
-/// The report as JSON of at most [`MOST_TERMINATION`] bytes: the notes are shortened first, then the list
-/// of artifacts.
+/// The report as JSON of at most [`MOST_TERMINATION`] bytes: without the log's times; the notes are shortened first, then
+/// the list of artifacts.
 fn short(report: &Report) -> String {
-    let mut report = report.clone();
+    let mut report = Report { log_times: Vec::new(), ..report.clone() };
     let mut room = MOST_WORDS;
     report.notes.retain(|note| {
         let left = room.checked_sub(note.len());

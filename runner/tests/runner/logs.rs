@@ -22,6 +22,21 @@ fn the_report_fits_the_log() {
 }
 
 #[test]
+fn the_report_tells_when_each_command_began_and_the_last_ended() {
+    let left = Attempt::of(&["seq 1 2000", "sleep 0.3", "echo end; sleep 0.2"]).run();
+    let times = &left.report.log_times;
+    assert!(times.is_sorted_by_key(|(byte, _)| *byte) && times.is_sorted_by_key(|(_, ms)| *ms), "{times:?}");
+    let at = |line: &str| {
+        let byte = left.log.find(line).unwrap() as u64;
+        times.iter().rev().find(|(from, _)| *from <= byte).unwrap().1
+    };
+    let (slept, echoed, ended) = (at("$ sleep 0.3"), at("$ echo end"), times.last().unwrap());
+    assert!(echoed - slept >= 280 && ended.1 - echoed >= 180, "{times:?}");
+    assert_eq!(ended.0, left.report.log_len);
+    assert!(ended.1 <= left.report.ended_at_ms - left.report.started_at_ms, "{times:?}");
+}
+
+#[test]
 fn a_part_of_a_line_is_shown_at_once() {
     let attempt = Attempt::of(&["printf 'Password: '; while [ ! -e go ]; do sleep 0.01; done"]);
     let mut runner = attempt.start();

@@ -78,6 +78,29 @@ pub async fn find_step(
     .await
 }
 
+/// When what of an attempt's log was printed: from which byte on, and milliseconds since the epoch, in order. Of an
+/// attempt that has reported by its runner's clock, the last being the end of its commands; else when it arrived.
+pub async fn times(db: impl PgExecutor<'_>, attempt: AttemptId) -> Result<Vec<(u64, i64)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select t.byte as "byte!", t.ms as "ms!" from (
+            select (note ->> 0)::bigint as byte, (a.report ->> 'started_at_ms')::bigint + (note ->> 1)::bigint as ms
+            from step_attempts a cross join jsonb_array_elements(a.report -> 'log_times') note
+            where a.id = $1
+            union all
+            select c.start, (extract(epoch from c.written_at) * 1000)::bigint
+            from step_attempts a join step_log_chunks c on c.attempt_id = a.id
+            where a.id = $1 and a.report is null
+        ) t
+        order by t.byte, t.ms
+        "#,
+        attempt.uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (u64::try_from(row.byte).unwrap_or(0), row.ms)).collect())
+}
+
 /// Where the log of a step stands: of its attempt `number`, or of its last one.
 pub async fn state(
     db: impl PgExecutor<'_>,

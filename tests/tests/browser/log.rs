@@ -47,6 +47,38 @@ async fn a_long_log_is_searched_scrolled_and_linked_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_tells_how_long_it_took_and_each_line_when_it_came() {
+    let (installation, _worker, _browser, page) = started().await;
+    let go = installation.shared.join("go");
+    let wait = format!("echo waits; while [ ! -e {} ]; do sleep 0.05; done; echo waited", go.display());
+    let project = installation.project("web", &[(".platform.yaml", &one_step(&["true", "sleep 1.2", &wait]))]).await;
+    let run = installation.trigger(&project).await;
+    page.open(&format!("/runs/{run}")).await;
+    page.until("document.querySelector('.lines')?.innerText.includes('waits')").await;
+    let took = "[...document.querySelectorAll('.command .took')].map((took) => took.innerText)";
+    page.until(&format!("parseFloat({took}[1]) > 0 && {took}[2] === ''")).await;
+    std::fs::write(&go, "").unwrap();
+    page.until("document.title.includes('success')").await;
+    page.open(&format!("/runs/{run}")).await;
+    page.until(&format!("{took}.length === 3 && {took}.every((took) => /^\\d+\\.\\d s$/.test(took))")).await;
+    let seconds = page.eval(&format!("{took}.map(parseFloat)")).await;
+    let seconds: Vec<f64> = seconds.as_array().unwrap().iter().map(|took| took.as_f64().unwrap()).collect();
+    assert!(seconds[0] < seconds[1] && seconds[1] >= 1.2, "{seconds:?}");
+
+    page.eval("for (let fold; (fold = document.querySelector('.fold[aria-expanded=false]')); ) fold.click()").await;
+    assert_eq!(page.eval("document.querySelectorAll('.lines time').length").await, 0);
+    page.click("[data-do=times]").await;
+    let times = "[...document.querySelectorAll('.lines time')].map((time) => Date.parse(time.dateTime))";
+    page.until(&format!("{times}.length >= 5 && {times}.every((at, i, all) => !i || at >= all[i - 1])")).await;
+    let apart = page.eval(&format!("{times}.at(-1) - {times}[0]")).await.as_i64().unwrap();
+    assert!(apart >= 1200, "{apart} ms");
+    page.pictures("log-times").await;
+    page.open(&format!("/runs/{run}")).await;
+    page.until("document.querySelectorAll('.lines time').length > 0").await;
+    assert_eq!(page.errors(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_live_log_is_followed_until_its_reader_scrolls_up() {
     let (installation, _worker, _browser, page) = started().await;
     let more = installation.shared.join("more");

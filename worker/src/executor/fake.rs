@@ -105,6 +105,7 @@ impl FakeExecutor {
                 log_len: attempt.log.len() as u64,
                 log_sha256: hex::encode(Sha256::digest(&attempt.log)),
                 log_truncated: false,
+                log_times: Vec::new(),
                 oom_killed: false,
                 stopped_by: None,
                 outputs: None,

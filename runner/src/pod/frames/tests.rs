@@ -37,6 +37,7 @@ fn report() -> Report {
         log_len: 4,
         log_sha256: String::new(),
         log_truncated: false,
+        log_times: Vec::new(),
         oom_killed: false,
         stopped_by: None,
         outputs: None,

@@ -12,6 +12,7 @@ fn report() -> Report {
         log_len: 4,
         log_sha256: "0".repeat(64),
         log_truncated: false,
+        log_times: Vec::new(),
         oom_killed: true,
         stopped_by: None,
         outputs: None,
