@@ -1,5 +1,5 @@
-//! What has to go after a while: old history, stored chunks, objects that nothing names, and what dead attempts left at the
-//! executor.
+//! What has to go after a while: old history, stored chunks, objects that nothing names, mirrors of deleted projects, and
+//! what dead attempts left at the executor.
 //!
 //! Every worker does it, each at its own moment; doing it twice changes nothing.
 
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     jobs::{Context, local_file},
     leftovers::{SweepError, sweep_objects, sweep_uploads},
+    mirrors,
 };
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -54,6 +55,8 @@ enum Error {
     Objects(#[from] SweepError),
     #[error(transparent)]
     Executor(#[from] crate::executor::Error),
+    #[error(transparent)]
+    Mirrors(#[from] mirrors::Error),
     #[error("fetched objects cannot be deleted: {0}")]
     Fetched(#[source] std::io::Error),
 }
@@ -70,7 +73,8 @@ async fn round_of(cx: &Context, keep: Keep, with_history: bool) -> Result<(), Er
         let pruned = prune::prune(&cx.pool, keep.history_days).await?;
         sessions::prune(&cx.pool).await?;
         webhooks::prune(&cx.pool, keep.history_days).await?;
-        tracing::debug!(pruned, "pruned the history");
+        let mirrors = mirrors::sweep(&cx.pool, &cx.repositories.folder).await?;
+        tracing::debug!(pruned, mirrors, "pruned the history and the mirrors of deleted projects");
     }
     // Last: an object store that is away must not hold up the rest.
     sweep_objects(&cx.pool, &cx.storage, keep.outputs_days).await?;

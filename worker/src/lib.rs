@@ -18,6 +18,7 @@ mod heartbeat;
 mod housekeeping;
 pub mod jobs;
 mod leftovers;
+mod mirrors;
 pub mod registry;
 mod run;
 
@@ -27,5 +28,6 @@ pub use git::Repositories;
 pub use health::{Health, serve_health};
 pub use housekeeping::{Keep, keep_house};
 pub use leftovers::{SweepError, sweep_objects, sweep_uploads};
+pub use mirrors::sweep as sweep_mirrors;
 pub use registry::{Handler, Registry};
 pub use run::{Error, Options, run, run_watched};

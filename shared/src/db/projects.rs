@@ -146,6 +146,12 @@ pub async fn update(
     .await
 }
 
+/// Those of `ids` that are there, of whatever organization.
+pub async fn existing(db: impl PgExecutor<'_>, ids: &[ProjectId]) -> Result<Vec<ProjectId>, sqlx::Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    sqlx::query_scalar!(r#"select id as "id: ProjectId" from projects where id = any($1)"#, &ids).fetch_all(db).await
+}
+
 /// Deletes a project with all that belongs to it, unless a run of it has not ended. The caller commits.
 pub async fn delete(db: &mut PgConnection, scope: Scope, id: ProjectId) -> Result<Deletion, sqlx::Error> {
     // The lock keeps new runs out: their foreign key waits for it.

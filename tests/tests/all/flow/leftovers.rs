@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use buildit_shared::storage::{Signer, Storage};
 use buildit_tests::installation::Installation;
-use buildit_worker::{SweepError, sweep_objects};
+use buildit_worker::{SweepError, sweep_mirrors, sweep_objects};
 use serde_json::json;
 
 use super::{id, run_of, started};
@@ -81,6 +81,28 @@ async fn a_deleted_project_or_pipeline_takes_the_objects_of_its_runs_along() {
     assert_eq!(objects(&installation, id(&emptied)), [""; 0]);
     assert_eq!(objects(&installation, id(&kept)), all);
     assert_eq!(notes(&installation).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_project_takes_its_mirrors_along_once_nobody_works_with_them() {
+    let (installation, _worker) = started().await;
+    let (gone, kept) = (failed(&installation, "gone").await, failed(&installation, "kept").await);
+    let mirrors = installation.folder.path().join("mirrors");
+    let name =
+        |run: &serde_json::Value, end: &str| mirrors.join(format!("{}{end}", run["project_id"].as_str().unwrap()));
+    std::fs::create_dir(name(&gone, ".spare.git")).unwrap();
+    assert_eq!(sweep_mirrors(&installation.pool, &mirrors).await.unwrap(), 0);
+    delete(&installation, "/api/v1/projects/gone").await;
+
+    let at_work = std::fs::File::open(name(&gone, ".lock")).unwrap();
+    at_work.lock().unwrap();
+    sweep_mirrors(&installation.pool, &mirrors).await.unwrap();
+    assert!(name(&gone, ".git").exists() && !name(&gone, ".spare.git").exists());
+    drop(at_work);
+    assert_eq!(sweep_mirrors(&installation.pool, &mirrors).await.unwrap(), 1);
+    let mut left: Vec<PathBuf> = std::fs::read_dir(&mirrors).unwrap().map(|entry| entry.unwrap().path()).collect();
+    left.sort();
+    assert_eq!(left, [name(&kept, ".git"), name(&kept, ".lock")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
