@@ -93,6 +93,7 @@ impl Runs {
             delivery: delivery.map(str::to_owned),
             created_by: "test".into(),
             merge_request: None,
+            variables: Default::default(),
         };
         let wake = Notifier::new(self.pool.clone()).wake(RunPipeline::QUEUE);
         let mut tx = self.pool.begin().await.expect("a transaction");
@@ -140,8 +141,13 @@ impl Runs {
 
     /// Retries a run.
     pub async fn retry(&self, run: RunId) -> Retried {
+        self.retry_from(run, None).await
+    }
+
+    /// Retries a run from a step on.
+    pub async fn retry_from(&self, run: RunId, from: Option<&str>) -> Retried {
         let mut tx = self.pool.begin().await.expect("a transaction");
-        let retried = retry::retry_run(&mut tx, self.organization, run).await.expect("an answer");
+        let retried = retry::retry_run(&mut tx, self.organization, run, from).await.expect("an answer");
         tx.commit().await.expect("committed");
         retried
     }

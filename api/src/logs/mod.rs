@@ -89,6 +89,11 @@ impl Reader {
         }
     }
 
+    /// Where it stands.
+    pub(crate) fn from(&self) -> From {
+        self.from
+    }
+
     /// The next piece of what is stored.
     pub(crate) async fn read(&mut self) -> Result<Piece> {
         loop {

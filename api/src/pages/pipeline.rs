@@ -222,6 +222,7 @@ pub(super) async fn show(
         git_ref: text(&wanted.branch),
         trigger: text(&wanted.trigger),
         pipeline: Some(pipeline.id.uuid()),
+        number: None,
     };
     let filter = Filter { project: Some(project.id), ..filter.parse()? };
     let mut found = run_queries::list(app.pool(), caller.scope(), &filter, wanted.before, PAGE + 1).await?;

@@ -434,14 +434,13 @@ pub(super) async fn cancel(
 
 /// `POST /runs/{run}/retry`
 pub(super) async fn retry(
-    state: State<App>,
+    State(app): State<App>,
     caller: Visitor<ProjectWrite>,
-    path: Path<RunPath>,
+    Path(path): Path<RunPath>,
     _form: Form<Nothing>,
 ) -> Result<Response> {
-    let run = path.0.run;
-    runs::retry(state, caller.0, path).await?;
-    Ok(back(run))
+    runs::retry_run(&app, &caller, path.run, None).await?;
+    Ok(back(path.run))
 }
 
 /// `POST /runs/{run}/rerun`

@@ -121,6 +121,7 @@ pub(crate) async fn start_all(app: &App, start: Start<'_>) -> Result<(StatusCode
             delivery: Some(start.delivery.clone()),
             created_by: start.by.name.clone(),
             merge_request: start.merge_request,
+            variables: Default::default(),
         };
         let run = create_run::create(&mut tx, &new, &wake).await?;
         if run.new {

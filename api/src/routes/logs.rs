@@ -11,6 +11,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use buildit_shared::{
     db::log_queries::{self, LogAttempt, LogStep},
     domain::StepStatus,
@@ -19,7 +20,7 @@ use buildit_shared::{
 use futures::{Stream, TryStreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::objects;
@@ -49,18 +50,33 @@ pub(crate) struct StepPath {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogParams {
-    /// Plain text: `true` follows it to its end, `false` ends with what there is now.
+    /// `true` follows it to its end, `false` ends with what there is now. Without it events follow, and so does plain text.
     follow: Option<bool>,
     /// One attempt's log; without it the last one's, and those that come.
     attempt: Option<i32>,
     /// The byte to begin with.
     offset: Option<u64>,
+    /// How events carry the log.
+    #[serde(default)]
+    encoding: Encoding,
+}
+
+/// How events carry a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Encoding {
+    /// As `text`: bytes that are no UTF-8 are replaced.
+    #[default]
+    Text,
+    /// As `base64`: each byte as it is.
+    Base64,
 }
 
 /// A step's log. While the step is at work: server-sent events `{"offset", "text"}`, each with the byte offset behind
 /// it as its id (from the second attempt on with the attempt's number before it, `2:1024`), so that `Last-Event-ID`
 /// goes on where it broke off; `gap` with `offset` and `length` where the running step's log is not at hand;
-/// `attempt` when the step got another attempt; `end` with the step's status. Once it has ended: a redirect to the stored log. With `?follow=` or `Accept: text/plain`: plain text, also by `Range`.
+/// `attempt` when the step got another attempt; `end` with the step's status, or with `?follow=false` `pause` where the
+/// step is at work and this is all there is now. Once it has ended: a redirect to the stored log. With `?follow=` or `Accept: text/plain`: plain text, also by `Range`.
 #[utoipa::path(get, path = "/api/v1/runs/{run}/steps/{step}/logs", tag = "steps",
     security(("api_key" = ["project:read"])), params(StepPath, LogParams),
     responses((status = 200, content_type = "text/event-stream", body = String),
@@ -90,7 +106,8 @@ pub(crate) async fn read(
     let from =
         From { attempt: params.attempt, offset: params.offset.unwrap_or(0), later_attempts: params.attempt.is_none() };
     if accepts("text/event-stream") {
-        return Ok(events(&app, run, &step, resume(from, &headers)));
+        let reader = Reader::new(&app, run, step.id, resume(from, &headers));
+        return Ok(events(reader, &params));
     }
     if headers.contains_key(header::RANGE) {
         let attempt = state.attempt.ok_or_else(|| no_log(&step))?;
@@ -105,7 +122,7 @@ pub(crate) async fn read(
         None => state.step.is_ended(),
     };
     match state.attempt {
-        _ if !has_ended => Ok(events(&app, run, &step, resume(from, &headers))),
+        _ if !has_ended => Ok(events(Reader::new(&app, run, step.id, resume(from, &headers)), &params)),
         Some(LogAttempt { object: Some(key), .. }) => {
             Ok(Redirect::temporary(&objects::link(&app, &key, None).await?).into_response())
         }
@@ -139,7 +156,9 @@ fn event_id(attempt: i32, offset: u64) -> String {
 /// What the stream of events knows between two of them.
 struct Events {
     reader: Reader,
-    decoder: Decoder,
+    /// `None`: bytes are sent as they are.
+    decoder: Option<Decoder>,
+    follow: bool,
     attempt: i32,
     /// Where the next byte is expected.
     offset: u64,
@@ -147,10 +166,16 @@ struct Events {
     ended: bool,
 }
 
-fn events(app: &App, run: RunId, step: &LogStep, from: From) -> Response {
-    let reader = Reader::new(app, run, step.id, from);
-    let attempt = from.attempt.unwrap_or(1);
-    let state = Events { reader, decoder: Decoder::default(), attempt, offset: from.offset, ended: false };
+fn events(reader: Reader, params: &LogParams) -> Response {
+    let from = reader.from();
+    let state = Events {
+        reader,
+        decoder: (params.encoding == Encoding::Text).then(Decoder::default),
+        follow: params.follow.unwrap_or(true),
+        attempt: from.attempt.unwrap_or(1),
+        offset: from.offset,
+        ended: false,
+    };
     let events = stream::unfold(state, |mut state| async move {
         match state.next().await {
             Ok(Some(events)) => Some((stream::iter(events.into_iter().map(Ok::<_, Infallible>)), state)),
@@ -173,16 +198,22 @@ impl Events {
     async fn next(&mut self) -> Result<Option<Vec<Event>>> {
         while !self.ended {
             let mut events = Vec::new();
-            match self.reader.follow().await? {
+            let piece = if self.follow { self.reader.follow().await? } else { self.reader.read().await? };
+            match piece {
                 Piece::Bytes { attempt, start, bytes } => {
                     if attempt != self.attempt || start != self.offset {
                         events.extend(self.flush()?);
                         (self.attempt, self.offset) = (attempt, start);
                     }
-                    let begins = self.offset - self.decoder.held();
-                    let text = self.decoder.push(&bytes);
+                    let begins = self.offset - self.held();
                     self.offset += bytes.len() as u64;
-                    events.extend(self.text(begins, &text)?);
+                    match &mut self.decoder {
+                        Some(decoder) => {
+                            let text = decoder.push(&bytes);
+                            events.extend(self.text(begins, &text)?);
+                        }
+                        None => events.push(self.log("base64", begins, STANDARD.encode(&bytes))?),
+                    }
                 }
                 Piece::Gap { attempt, start, length } => {
                     events.extend(self.flush()?);
@@ -202,7 +233,12 @@ impl Events {
                     self.ended = true;
                     events.push(self.end(status)?);
                 }
-                Piece::Pause => {}
+                Piece::Pause => {
+                    events.extend(self.flush()?);
+                    self.ended = true;
+                    let event = Event::default().event("pause").id(event_id(self.attempt, self.offset));
+                    events.push(event.json_data(json!({})).map_err(ApiError::internal)?);
+                }
             }
             if !events.is_empty() {
                 return Ok(Some(events));
@@ -213,8 +249,8 @@ impl Events {
 
     /// What was held back, when its other half will not come.
     fn flush(&mut self) -> Result<Option<Event>> {
-        let begins = self.offset - self.decoder.held();
-        let text = self.decoder.finish();
+        let begins = self.offset - self.held();
+        let text = self.decoder.as_mut().map(Decoder::finish).unwrap_or_default();
         self.text(begins, &text)
     }
 
@@ -222,8 +258,17 @@ impl Events {
         if text.is_empty() {
             return Ok(None);
         }
-        let event = Event::default().id(event_id(self.attempt, self.offset - self.decoder.held()));
-        event.json_data(json!({ "offset": begins, "text": text })).map(Some).map_err(ApiError::internal)
+        self.log("text", begins, text.to_owned()).map(Some)
+    }
+
+    fn log(&self, encoding: &str, begins: u64, log: String) -> Result<Event> {
+        let event = Event::default().id(event_id(self.attempt, self.offset - self.held()));
+        event.json_data(json!({ "offset": begins, encoding: log })).map_err(ApiError::internal)
+    }
+
+    /// Bytes that wait for the rest of their character.
+    fn held(&self) -> u64 {
+        self.decoder.as_ref().map_or(0, Decoder::held)
     }
 
     fn end(&self, status: Option<StepStatus>) -> Result<Event> {

@@ -18,6 +18,7 @@ mod older;
 pub(crate) mod pipelines;
 pub(crate) mod projects;
 mod reports;
+mod run_events;
 mod run_view;
 pub(crate) mod runs;
 mod schedules;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::retry))
         .routes(routes!(runs::rerun))
+        .routes(routes!(run_events::events))
         .routes(routes!(logs::read))
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::files))

@@ -21,13 +21,13 @@ use super::{
     pipelines::{self, PipelinePath},
     projects::{self, ProjectPath},
     run_view::{Run, RunWithSteps},
-    runs::{self, RunFilter, RunPath, StartRun, Started},
+    runs::{self, RetryRun, RunFilter, RunPath, StartRun, Started},
 };
 use crate::{
     App,
     auth::{Allowed, Caller, ProjectRead, ProjectWrite, RunTrigger},
     error::{ApiError, ErrorBody, Result},
-    extract::{Json, Path, Query},
+    extract::{Json, OptionalJson, Path, Query},
     page::{Page, PageParams},
 };
 
@@ -149,17 +149,18 @@ async fn cancel(
     Ok((status, Json(run.into())))
 }
 
-/// Run again what did not succeed, in the same run.
+/// Run again what did not succeed, or a step and all that depend on it, in the same run.
 #[utoipa::path(post, path = "/api/projects/{project}/pipelines/{run}/retry", tag = "older",
-    security(("api_key" = ["project:write"])), params(OlderPath),
+    security(("api_key" = ["project:write"])), params(OlderPath), request_body = RetryRun,
     responses((status = 202, body = OlderRunWithSteps), (status = "4XX", body = ErrorBody)))]
 async fn retry(
     State(app): State<App>,
     caller: Allowed<ProjectWrite>,
     Path(path): Path<OlderPath>,
+    retry: OptionalJson<RetryRun>,
 ) -> Result<(StatusCode, Json<OlderRunWithSteps>)> {
     let path = path.run(&app, &caller).await?;
-    let (status, Json(run)) = runs::retry(State(app), caller, path).await?;
+    let (status, Json(run)) = runs::retry(State(app), caller, path, retry).await?;
     Ok((status, Json(run.into())))
 }
 

@@ -6,6 +6,7 @@ use buildit_shared::{
     db::{run_queries, step_queries},
     domain::{AttemptStatus, RunStatus, RunTrigger, StepStatus},
     ids::StepId,
+    pipeline::GivenVariables,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -48,6 +49,8 @@ pub(crate) struct Run {
     /// What is wrong with its pipeline file.
     #[schema(value_type = Option<Vec<Object>>)]
     diagnostics: Option<Value>,
+    /// Values that it was started with, for the file's `variables`.
+    variables: GivenVariables,
     /// 1, and one more for each retry.
     generation: i32,
     cancel_requested_at: Option<Timestamp>,
@@ -143,6 +146,7 @@ impl Run {
             reason: run.reason,
             notes: run.notes,
             diagnostics: run.diagnostics,
+            variables: run.variables.0,
             generation: run.generation,
             cancel_requested_at: time(run.cancel_requested_at),
             created_by: run.created_by,
@@ -156,6 +160,11 @@ impl Run {
 }
 
 impl RunWithSteps {
+    /// Nothing more will happen in it, unless somebody retries it.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.run.status.is_ended()
+    }
+
     pub(crate) fn git_ref(&self) -> &str {
         &self.run.git_ref
     }

@@ -19,10 +19,11 @@ use buildit_shared::{
     domain::{RunStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
     jobs::{DeliverWebhook, JobArgs, RunPipeline, RunStep, UploadArtifacts},
+    pipeline::{self, GivenVariables},
     queue::Signal,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -34,7 +35,7 @@ use crate::{
     App,
     auth::{Allowed, Caller, ProjectRead, ProjectWrite, RunTrigger as MayTrigger},
     error::{ApiError, ErrorBody, Result},
-    extract::{Json, Path, Query},
+    extract::{Json, OptionalJson, Path, Query},
     git_ref::{self, GitRef},
     page::{Page, PageParams},
 };
@@ -51,6 +52,20 @@ pub(crate) struct StartRun {
     pub(crate) commit: Option<String>,
     /// A pipeline's id or name; the one called `default`, or the only one, without it.
     pub(crate) pipeline: Option<String>,
+    /// Values that go before those of the file's `variables`. They are text: nothing in them is resolved, and readers of
+    /// the run see them.
+    #[serde(default)]
+    pub(crate) variables: GivenVariables,
+}
+
+/// What to run anew.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetryRun {
+    /// A step's id or name: it and all that depend on it are run anew, whether they succeeded or not, and the others keep
+    /// their results and outputs. Without it all that did not succeed.
+    #[serde(default)]
+    pub(crate) from: Option<String>,
 }
 
 /// A run that was started.
@@ -86,6 +101,8 @@ pub(crate) struct RunFilter {
     pub(crate) trigger: Option<String>,
     /// A pipeline's id.
     pub(crate) pipeline: Option<Uuid>,
+    /// The run's number within its pipeline.
+    pub(crate) number: Option<i32>,
 }
 
 /// A run by its id.
@@ -126,6 +143,7 @@ pub(crate) async fn start_run(
     trigger: RunTrigger,
 ) -> Result<Created> {
     let git_ref = GitRef::parse(start.git_ref.as_deref().unwrap_or(&project.default_branch))?;
+    pipeline::check_given(&start.variables).map_err(|problem| ApiError::invalid("variables", problem))?;
     let commit = start.commit.as_deref().map(|commit| git_ref::commit("commit", commit)).transpose()?;
     let new = NewRun {
         organization_id: caller.scope().organization,
@@ -138,12 +156,18 @@ pub(crate) async fn start_run(
         delivery: None,
         created_by: caller.name(),
         merge_request: None,
+        variables: start.variables.clone(),
     };
     let mut tx = app.pool().begin().await?;
     let wake = app.notifier.wake(RunPipeline::QUEUE);
     let created = create_run::create(&mut tx, &new, &wake).await?;
     let entry = entry("run.started", created.run_id, created.number, project.id);
-    audit::write(&mut *tx, caller.actor(), entry.after(json!({ "ref": new.git_ref, "trigger": new.trigger }))).await?;
+    let mut after = json!({ "ref": new.git_ref, "trigger": new.trigger });
+    if !new.variables.is_empty() {
+        // Their names only: values can be long.
+        after["variables"] = new.variables.keys().cloned().map(Value::String).collect();
+    }
+    audit::write(&mut *tx, caller.actor(), entry.after(after)).await?;
     tx.commit().await?;
     wake.committed();
     app.notifier.send(Signal::Run(created.run_id));
@@ -220,6 +244,7 @@ impl RunFilter {
             status: status.map(|name| named("status", name)).collect::<Result<_>>()?,
             git_ref: self.git_ref,
             trigger: self.trigger.as_deref().map(|name| named("trigger", name)).transpose()?,
+            number: self.number,
         })
     }
 }
@@ -290,50 +315,67 @@ async fn cancelled(
     Ok(cancelled)
 }
 
-async fn retried(
-    app: &App,
-    organization: OrganizationId,
-    by: &Actor,
-    run: &run_queries::Run,
-) -> std::result::Result<Retried, sqlx::Error> {
-    let mut tx = app.pool().begin().await?;
-    let retried = retry::retry_run(&mut tx, organization, run.id).await?;
-    if retried == Retried::Started {
-        audit::write(&mut *tx, by, entry("run.retried", run.id, run.number, run.project_id)).await?;
-    }
-    tx.commit().await?;
-    Ok(retried)
-}
-
-/// Run again what did not succeed, in the same run.
+/// Run again what did not succeed, or a step and all that depend on it, in the same run.
 #[utoipa::path(post, path = "/api/v1/runs/{run}/retry", tag = "runs",
-    security(("api_key" = ["project:write"])), params(RunPath),
+    security(("api_key" = ["project:write"])), params(RunPath), request_body = RetryRun,
     responses((status = 202, body = RunWithSteps),
-              (status = 409, description = "it has not ended, nothing in it failed, or its outputs are gone", body = ErrorBody),
+              (status = 409, description = "it has not ended, nothing in it failed, the step cannot be run anew, or its outputs are gone", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn retry(
     State(app): State<App>,
     caller: Allowed<ProjectWrite>,
     Path(path): Path<RunPath>,
+    OptionalJson(retry): OptionalJson<RetryRun>,
 ) -> Result<(StatusCode, Json<RunWithSteps>)> {
-    let run = find(&app, &caller, path.run).await?;
-    match unless_deadlocked(|| retried(&app, caller.scope().organization, caller.actor(), &run)).await? {
+    retry_run(&app, &caller, path.run, retry.from.as_deref()).await?;
+    Ok((StatusCode::ACCEPTED, Json(read_run(&app, &caller, path.run).await?)))
+}
+
+/// Starts steps of an ended run again and tells the workers: the step `from` and what depends on it, or all that did not
+/// succeed.
+pub(crate) async fn retry_run(app: &App, caller: &Caller, id: Uuid, from: Option<&str>) -> Result<()> {
+    let run = find(app, caller, id).await?;
+    let conflict = |code, message: &str| Err(ApiError::conflict(code, message));
+    match unless_deadlocked(|| retried(app, caller, &run, from)).await? {
         Retried::Started => {
             app.notifier.jobs(RunStep::QUEUE);
             app.notifier.jobs(RunPipeline::QUEUE);
+            app.notifier.jobs(UploadArtifacts::QUEUE);
             app.notifier.send(Signal::Run(run.id));
-            Ok((StatusCode::ACCEPTED, Json(read_run(&app, &caller, path.run).await?)))
+            Ok(())
         }
-        Retried::NothingToRetry => Err(ApiError::conflict(
+        Retried::NotEnded => {
+            conflict("run_active", "this run has not ended; cancel it or wait for its end, then retry it")
+        }
+        Retried::NothingToRetry => conflict(
             "nothing_to_retry",
-            "this run has not ended, or nothing in it failed; `rerun` starts a new run at the same commit",
-        )),
-        Retried::InputsGone => Err(ApiError::conflict("outputs_gone", retry::INPUTS_GONE)),
-        Retried::NotFound => Err(ApiError::not_found("run", path.run)),
+            "nothing in this run failed; name a step to retry from, or start a new run at the same commit by `rerun`",
+        ),
+        Retried::NotThatStep(refused) => conflict("step_not_ready", &refused.to_string()),
+        Retried::InputsGone => conflict("outputs_gone", retry::INPUTS_GONE),
+        Retried::NoSuchStep => Err(ApiError::not_found("step", from.unwrap_or_default())),
+        Retried::NotFound => Err(ApiError::not_found("run", id)),
     }
 }
 
-/// Start a new run at the same commit.
+async fn retried(
+    app: &App,
+    caller: &Caller,
+    run: &run_queries::Run,
+    from: Option<&str>,
+) -> std::result::Result<Retried, sqlx::Error> {
+    let mut tx = app.pool().begin().await?;
+    let retried = retry::retry_run(&mut tx, caller.scope().organization, run.id, from).await?;
+    if retried == Retried::Started {
+        let entry = entry("run.retried", run.id, run.number, run.project_id);
+        let entry = if let Some(from) = from { entry.after(json!({ "from": from })) } else { entry };
+        audit::write(&mut *tx, caller.actor(), entry).await?;
+    }
+    tx.commit().await?;
+    Ok(retried)
+}
+
+/// Start a new run at the same commit, with the same variables.
 #[utoipa::path(post, path = "/api/v1/runs/{run}/rerun", tag = "runs",
     security(("api_key" = ["project:write"])), params(RunPath),
     responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]

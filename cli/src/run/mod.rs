@@ -145,6 +145,7 @@ fn context(tree: &WorkingTree) -> Context {
         run_id: Uuid::now_v7().to_string(),
         run_number: 1,
         event: Event::at(EventKind::Push, &tree.git_ref),
+        variables: BTreeMap::new(),
     }
 }
 

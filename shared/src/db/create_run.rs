@@ -1,12 +1,12 @@
 //! A run and its `RunPipeline` job, made in one transaction; the same delivery twice makes one run.
 
-use sqlx::{Postgres, Transaction};
+use sqlx::{Postgres, Transaction, types::Json};
 
 use crate::{
     domain::{RunStatus, RunTrigger},
     ids::{OrganizationId, PipelineId, ProjectId, RunId},
     jobs::RunPipeline,
-    pipeline::MrAction,
+    pipeline::{GivenVariables, MrAction},
     queue::{NewJob, Wake, enqueue_and_wake},
 };
 
@@ -33,6 +33,8 @@ pub struct NewRun {
     pub created_by: String,
     /// The merge request that it is about, if it is one's.
     pub merge_request: Option<MergeRequest>,
+    /// Values for the file's own variables.
+    pub variables: GivenVariables,
 }
 
 /// What happened to a merge request.
@@ -94,8 +96,8 @@ pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun, wake: &Wak
             update pipelines set next_number = next_number + 1 where id = $4
         )
         insert into pipeline_runs (id, organization_id, project_id, pipeline_id, number, trigger, git_ref, branch,
-                                   commit_sha, delivery, created_by, mr_number, mr_action, fork)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                                   commit_sha, delivery, created_by, mr_number, mr_action, fork, variables)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         "#,
         run_id.uuid(),
         run.organization_id.uuid(),
@@ -111,6 +113,7 @@ pub async fn create(tx: &mut Transaction<'_, Postgres>, run: &NewRun, wake: &Wak
         run.merge_request.map(|request| request.number),
         run.merge_request.map(|request| request.action.as_str()),
         run.merge_request.is_some_and(|request| request.fork),
+        Json(&run.variables) as Json<&GivenVariables>,
     )
     .execute(&mut **tx)
     .await?;

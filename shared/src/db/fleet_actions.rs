@@ -99,9 +99,13 @@ async fn retry(pool: &PgPool, notifier: &Notifier, job: &JobRow, by: &Actor) -> 
     }
     let mut tx = pool.begin().await?;
     if let (Some(run), Some(organization)) = (job.run_id, job.organization_id) {
-        let outcome = match retry::retry_run(&mut tx, organization, run).await? {
+        let outcome = match retry::retry_run(&mut tx, organization, run, None).await? {
             Retried::Started => Outcome::Done,
-            Retried::NothingToRetry => Outcome::Refused("its run has not ended, or nothing in it failed"),
+            Retried::NotEnded => Outcome::Refused("its run has not ended"),
+            // No step was named.
+            Retried::NothingToRetry | Retried::NoSuchStep | Retried::NotThatStep(_) => {
+                Outcome::Refused("nothing in its run failed")
+            }
             Retried::InputsGone => Outcome::Refused(retry::INPUTS_GONE),
             Retried::NotFound => Outcome::Refused("its run was deleted"),
         };

@@ -1,11 +1,12 @@
 //! What planning and publishing a run need to know of it.
 
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Json};
 
 use crate::{
     domain::{RunStatus, RunTrigger},
     ids::{PipelineId, ProjectId, RunId},
+    pipeline::GivenVariables,
 };
 
 /// A run to be planned.
@@ -41,6 +42,8 @@ pub struct Unplanned {
     pub mr_action: Option<String>,
     /// It is of another repository's commit, and gets no secret.
     pub fork: bool,
+    /// Values for the file's own variables.
+    pub variables: Json<GivenVariables>,
 }
 
 /// Reads a run to plan; `None` when it was deleted.
@@ -51,7 +54,7 @@ pub async fn read(pool: &PgPool, id: RunId) -> Result<Option<Unplanned>, sqlx::E
         select r.status as "status: RunStatus", r.number, r.trigger as "trigger: RunTrigger", r.git_ref, r.branch,
                r.commit_sha, p.id as "project_id: ProjectId", p.name as project, p.repository,
                l.id as "pipeline_id: PipelineId", l.name as pipeline, l.file, l.config,
-               r.mr_action, r.fork
+               r.mr_action, r.fork, r.variables as "variables: Json<GivenVariables>"
         from pipeline_runs r join projects p on p.id = r.project_id join pipelines l on l.id = r.pipeline_id
         where r.id = $1
         "#,

@@ -1,13 +1,16 @@
-//! Runs again: a retry of what failed keeps the rest; a rerun is a new run at the same commit.
+//! Runs again: a retry of what failed, or from a step on, keeps the rest; a rerun is a new run at the same commit.
+
+use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{
     advance::{self, Tx},
     create_run::{self, Created, MergeRequest, NewRun},
 };
 use crate::{
-    domain::{RunStatus, RunTrigger},
-    ids::{OrganizationId, PipelineId, ProjectId, RunId},
-    pipeline::MrAction,
+    domain::{EndedStep, NotAgain, RunStatus, RunTrigger, StepStatus, from_step, unsuccessful},
+    ids::{OrganizationId, PipelineId, ProjectId, RunId, StepId},
+    pipeline::{GivenVariables, MrAction},
     queue::{Wake, enqueue},
 };
 
@@ -16,8 +19,14 @@ use crate::{
 pub enum Retried {
     /// The run is at work again.
     Started,
-    /// It has not ended, or nothing in it failed.
+    /// It has not ended.
+    NotEnded,
+    /// Nothing in it failed.
     NothingToRetry,
+    /// It has no such step.
+    NoSuchStep,
+    /// That step cannot be run anew.
+    NotThatStep(NotAgain),
     /// What its steps would need was deleted.
     InputsGone,
     /// No such run in this organization.
@@ -28,52 +37,49 @@ pub enum Retried {
 pub const INPUTS_GONE: &str = "this run ended so long ago that the outputs of its steps were deleted, which a retry would \
                                need; `rerun` starts a new run at the same commit";
 
-/// Starts an ended run's unsuccessful steps again, as a new generation; steps that succeeded keep results and outputs.
-/// The caller commits and tells queues `pipelines` and `steps`.
-pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId) -> Result<Retried, sqlx::Error> {
+/// Starts steps of an ended run again, as a new generation: the step `from`, by its id or name, and all that depend on it, or
+/// without one all that did not succeed. The others keep results and outputs. The caller commits and tells queues `pipelines`
+/// and `steps`.
+pub async fn retry_run(
+    tx: &mut Tx<'_>,
+    organization: OrganizationId,
+    id: RunId,
+    from: Option<&str>,
+) -> Result<Retried, sqlx::Error> {
     let Some(run) = advance::lock(tx, id).await?.filter(|run| run.organization_id == organization) else {
         return Ok(Retried::NotFound);
     };
-    if !matches!(run.status, RunStatus::Failure | RunStatus::Error | RunStatus::Cancelled) {
-        return Ok(Retried::NothingToRetry);
+    if !run.status.is_ended() {
+        return Ok(Retried::NotEnded);
     }
-    let stands = sqlx::query!(
-        r#"select exists (select from pipeline_steps where run_id = $1) as "planned!",
-                  inputs_deleted_at is not null as "inputs_deleted!"
-           from pipeline_runs where id = $1"#,
+    let (ids, steps) = ended_steps(tx, id).await?;
+    let again = match from {
+        None if !matches!(run.status, RunStatus::Failure | RunStatus::Error | RunStatus::Cancelled) => {
+            return Ok(Retried::NothingToRetry);
+        }
+        None => unsuccessful(&steps),
+        Some(from) => {
+            let by_id = ids.iter().position(|id| Uuid::parse_str(from) == Ok(id.uuid()));
+            let Some(position) = by_id.or_else(|| steps.iter().position(|step| step.name == from)) else {
+                return Ok(Retried::NoSuchStep);
+            };
+            match from_step(&steps, position) {
+                Ok(again) => again,
+                Err(refused) => return Ok(Retried::NotThatStep(refused)),
+            }
+        }
+    };
+    let inputs_deleted = sqlx::query_scalar!(
+        r#"select inputs_deleted_at is not null as "inputs_deleted!" from pipeline_runs where id = $1"#,
         id.uuid()
     )
     .fetch_one(&mut **tx)
     .await?;
-    if stands.planned && stands.inputs_deleted {
+    if !steps.is_empty() && inputs_deleted {
         return Ok(Retried::InputsGone);
     }
-    // Back to pending: all that did not succeed, other than by its author's leave.
-    let reopened = sqlx::query!(
-        r#"
-        update pipeline_steps
-        set status = 'pending', reason = null, exit_code = null, started_at = null, finished_at = null,
-            retries_left = retries, losses_left = greatest(losses_left, 1)
-        where run_id = $1 and not left_out
-          and (status in ('error', 'cancelled', 'skipped') or (status = 'failure' and not allow_failure))
-        "#,
-        id.uuid()
-    )
-    .execute(&mut **tx)
-    .await?
-    .rows_affected();
-    // The counters anew, from what stands now.
-    sqlx::query!(
-        r#"
-        update pipeline_steps s
-        set unmet = (select count(*) from step_dependencies d join pipeline_steps p on p.id = d.depends_on_id
-                     where d.step_id = s.id and p.status = 'pending')
-        where run_id = $1 and status = 'pending'
-        "#,
-        id.uuid()
-    )
-    .execute(&mut **tx)
-    .await?;
+    let again: Vec<Uuid> = again.into_iter().map(|position| ids[position].uuid()).collect();
+    reopen(tx, id, &again).await?;
     let generation = sqlx::query_scalar!(
         r#"
         update pipeline_runs
@@ -82,18 +88,75 @@ pub async fn retry_run(tx: &mut Tx<'_>, organization: OrganizationId, id: RunId)
         where id = $1 returning generation
         "#,
         id.uuid(),
-        i32::try_from(reopened).unwrap_or(i32::MAX)
+        i32::try_from(again.len()).unwrap_or(i32::MAX)
     )
     .fetch_one(&mut **tx)
     .await?;
     let Some(run) = advance::lock(tx, id).await? else { return Ok(Retried::NotFound) };
-    let jobs =
-        if stands.planned { advance::activate(tx, &run).await? } else { vec![advance::plan_again(&run, generation)] };
+    let jobs = if steps.is_empty() {
+        vec![advance::plan_again(&run, generation)]
+    } else {
+        advance::activate(tx, &run).await?
+    };
     enqueue(&mut **tx, &jobs).await?;
     Ok(Retried::Started)
 }
 
-/// A new run at the same commit; `None` when there is no such run in this organization.
+/// A run's steps in their order; none where it was never planned.
+async fn ended_steps(tx: &mut Tx<'_>, id: RunId) -> Result<(Vec<StepId>, Vec<EndedStep>), sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select s.id as "id: StepId", s.name, s.status as "status: StepStatus", s.allow_failure, s.left_out,
+               array(select d.depends_on_id from step_dependencies d where d.step_id = s.id) as "waits_for!: Vec<Uuid>"
+        from pipeline_steps s where s.run_id = $1 order by s.step_order
+        "#,
+        id.uuid()
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let ids: Vec<StepId> = rows.iter().map(|row| row.id).collect();
+    let position = |id: Uuid| ids.iter().position(|step| step.uuid() == id);
+    let steps = rows
+        .into_iter()
+        .map(|row| EndedStep {
+            name: row.name,
+            status: row.status,
+            allow_failure: row.allow_failure,
+            left_out: row.left_out,
+            waits_for: row.waits_for.into_iter().filter_map(position).collect(),
+        })
+        .collect();
+    Ok((ids, steps))
+}
+
+/// Puts these steps back to pending and computes their counters anew, from what stands then.
+async fn reopen(tx: &mut Tx<'_>, run: RunId, steps: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update pipeline_steps
+        set status = 'pending', reason = null, exit_code = null, started_at = null, finished_at = null,
+            retries_left = retries, losses_left = greatest(losses_left, 1)
+        where id = any($1)
+        "#,
+        steps
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"
+        update pipeline_steps s
+        set unmet = (select count(*) from step_dependencies d join pipeline_steps p on p.id = d.depends_on_id
+                     where d.step_id = s.id and p.status = 'pending')
+        where run_id = $1 and status = 'pending'
+        "#,
+        run.uuid()
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A new run at the same commit, with the same variables; `None` when there is no such run in this organization.
 pub async fn rerun(
     tx: &mut Tx<'_>,
     organization: OrganizationId,
@@ -103,7 +166,7 @@ pub async fn rerun(
 ) -> Result<Option<Created>, sqlx::Error> {
     let old = sqlx::query!(
         r#"select project_id as "project_id: ProjectId", pipeline_id as "pipeline_id: PipelineId", git_ref, branch,
-                  commit_sha, mr_number, mr_action, fork
+                  commit_sha, mr_number, mr_action, fork, variables as "variables: Json<GivenVariables>"
            from pipeline_runs where id = $1 and organization_id = $2"#,
         id.uuid(),
         organization.uuid()
@@ -125,6 +188,7 @@ pub async fn rerun(
         delivery: None,
         created_by: by.to_owned(),
         merge_request,
+        variables: old.variables.0,
     };
     create_run::create(tx, &run, wake).await.map(Some)
 }

@@ -1,12 +1,13 @@
 //! Reading runs.
 
 use serde_json::Value;
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, types::Json};
 
 use super::Scope;
 use crate::{
     domain::{RunStatus, RunTrigger},
     ids::{PipelineId, ProjectId, RunId},
+    pipeline::GivenVariables,
 };
 
 /// A run, as its readers see it.
@@ -44,6 +45,8 @@ pub struct Run {
     pub diagnostics: Option<Value>,
     /// What a reader should know.
     pub notes: Vec<String>,
+    /// Values that it was started with, for the file's own variables.
+    pub variables: Json<GivenVariables>,
     /// Raised by each retry.
     pub generation: i32,
     /// When its end was asked for.
@@ -71,6 +74,8 @@ pub struct Filter {
     pub git_ref: Option<String>,
     /// Only those that this started.
     pub trigger: Option<RunTrigger>,
+    /// Only those of this number within their pipelines.
+    pub number: Option<i32>,
 }
 
 /// Runs, newest first, those older than `before`.
@@ -88,7 +93,7 @@ pub async fn list(
         select r.id as "id: RunId", r.number, r.project_id as "project_id: ProjectId", p.name as project,
                r.pipeline_id as "pipeline_id: PipelineId", l.name as pipeline, r.status as "status: RunStatus",
                r.trigger as "trigger: RunTrigger", r.git_ref, r.branch, r.commit_sha, r.commit_message, r.commit_author,
-               r.reason, r.diagnostics, r.notes, r.generation,
+               r.reason, r.diagnostics, r.notes, r.variables as "variables: Json<GivenVariables>", r.generation,
                r.cancel_requested_at as "cancel_requested_at: jiff_sqlx::Timestamp", r.created_by,
                r.created_at as "created_at: jiff_sqlx::Timestamp", r.started_at as "started_at: jiff_sqlx::Timestamp",
                r.finished_at as "finished_at: jiff_sqlx::Timestamp"
@@ -98,8 +103,8 @@ pub async fn list(
           and (cardinality($5::text[]) = 0 or r.status::text = any($5))
           and ($6::text is null or r.git_ref = $6 or r.branch = $6)
           and ($7::run_trigger is null or r.trigger = $7)
-          and ($8::uuid is null or r.id < $8)
-        order by r.id desc limit $9
+          and ($8::uuid is null or r.id < $8) and ($9::int is null or r.number = $9)
+        order by r.id desc limit $10
         "#,
         scope.organization.uuid(),
         scope.project_uuid(),
@@ -109,6 +114,7 @@ pub async fn list(
         filter.git_ref,
         filter.trigger as Option<RunTrigger>,
         before.map(RunId::uuid),
+        filter.number,
         limit
     )
     .fetch_all(db)
@@ -123,7 +129,7 @@ pub async fn find(db: impl PgExecutor<'_>, scope: Scope, id: RunId) -> Result<Op
         select r.id as "id: RunId", r.number, r.project_id as "project_id: ProjectId", p.name as project,
                r.pipeline_id as "pipeline_id: PipelineId", l.name as pipeline, r.status as "status: RunStatus",
                r.trigger as "trigger: RunTrigger", r.git_ref, r.branch, r.commit_sha, r.commit_message, r.commit_author,
-               r.reason, r.diagnostics, r.notes, r.generation,
+               r.reason, r.diagnostics, r.notes, r.variables as "variables: Json<GivenVariables>", r.generation,
                r.cancel_requested_at as "cancel_requested_at: jiff_sqlx::Timestamp", r.created_by,
                r.created_at as "created_at: jiff_sqlx::Timestamp", r.started_at as "started_at: jiff_sqlx::Timestamp",
                r.finished_at as "finished_at: jiff_sqlx::Timestamp"

@@ -142,6 +142,7 @@ pub async fn fire(tx: &mut Transaction<'_, Postgres>, wake: &Wake) -> Result<Opt
         delivery: Some(format!("schedule/{}/{}", due.id, due.next_at.to_jiff())),
         created_by: format!("schedule {}", schedule.cron),
         merge_request: None,
+        variables: Default::default(),
     };
     create_run::create(tx, &run, wake).await.map(Some)
 }

@@ -2,8 +2,10 @@
 //!
 //! The database stores these states; only the transitions here lead from one to the next.
 
+mod again;
 mod run;
 mod step;
 
+pub use again::{EndedStep, NotAgain, from_step, unsuccessful};
 pub use run::{RunStatus, RunTrigger, outcome};
 pub use step::{AttemptStatus, StepStatus};

@@ -15,6 +15,7 @@ pub mod definition;
 pub mod diagnostics;
 mod fields;
 pub mod filters;
+mod given;
 mod graph;
 mod lexer;
 mod node;
@@ -35,6 +36,7 @@ pub use definition::{
 };
 pub use diagnostics::{Diagnostic, Rule, render};
 pub use filters::Event;
+pub use given::{GivenVariables, check_given};
 pub use plan::{Context, MissingSecrets, Plan, PlanError, PlannedCommand, PlannedStep, Rendered, plan};
 pub use variables::Template;
 

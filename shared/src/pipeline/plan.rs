@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::{Artifact, OnLost, Pipeline, Resources, Step, seconds};
 use super::filters::{self, Event};
+use super::given::{self, GivenVariables};
 use super::shell;
 use super::units::image_problem;
 use super::values::{MOST_TEXT, Values, parse};
@@ -42,6 +43,9 @@ pub struct Context {
     pub run_number: i64,
     /// What started the run; its branch is the run's.
     pub event: Event,
+    /// Values that go before those of the file's own variables.
+    #[serde(default)]
+    pub variables: GivenVariables,
 }
 
 /// A run's steps, and what concerns the run as a whole.
@@ -147,11 +151,12 @@ impl std::fmt::Debug for Rendered {
 /// Resolves every variable of the pipeline for one run.
 ///
 /// # Errors
-/// What the file's text alone cannot tell: an image whose variables make it invalid. For a
+/// What the file's text alone cannot tell: an image whose variables make it invalid, values given
+/// for variables that the file does not have. For a
 /// pipeline that [`super::parse`] did not check, also unknown variables and the like.
 pub fn plan(pipeline: &Pipeline, context: &Context) -> Result<Plan, PlanError> {
     let dependencies = pipeline.dependencies();
-    let mut problems = Vec::new();
+    let mut problems = given::unknown(pipeline, &context.variables);
     let mut steps = Vec::new();
     for ((index, step), depends_on) in pipeline.steps.iter().enumerate().zip(dependencies) {
         let values = Values::new(pipeline, context, Some((index, step)));
@@ -203,6 +208,7 @@ fn planned_step(
     for source in &step.commands {
         for found in shell::uses(source) {
             let variable = parse(&found.reference)?;
+            given::check_use(&context.variables, &found, &variable)?;
             if !matches!(variable, Variable::Env(_)) {
                 let value = values.value(&variable, &mut Vec::new())?;
                 environment.insert(variable.environment_name(), value);

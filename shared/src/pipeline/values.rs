@@ -91,6 +91,9 @@ impl<'v> Values<'v> {
             Variable::StepIndex => self.here()?.0.to_string(),
             Variable::Secret(name) => return Ok(Template::secret(name)),
             Variable::Custom(key) => {
+                if let Some(given) = context.variables.get(key) {
+                    return Ok(Template::text(without_nul(given)));
+                }
                 let value = self.pipeline.variables.get(key);
                 let value = value.ok_or_else(|| format!("there is no variable `custom.{key}`"))?;
                 return self.custom(value);

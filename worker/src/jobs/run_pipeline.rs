@@ -130,6 +130,7 @@ async fn plan(
         run_id: id.to_string(),
         run_number: i64::from(run.number),
         event,
+        variables: run.variables.0.clone(),
     };
     let plan = match pipeline::plan(&pipeline, &context) {
         Ok(plan) => plan,

@@ -96,6 +96,7 @@ mod tests {
             run_id: "3".into(),
             run_number: 1,
             event: Event::at(EventKind::Push, "refs/heads/main"),
+            variables: pipeline::GivenVariables::new(),
         };
         pipeline::plan(&pipeline, &context).unwrap().steps
     }

@@ -52,5 +52,6 @@ fn context() -> Context {
         run_id: "0199-run".to_owned(),
         run_number: 7,
         event: Event::push("refs/heads/main"),
+        variables: GivenVariables::new(),
     }
 }

@@ -160,3 +160,73 @@ fn values_that_hold_each_other_many_times_stay_small() {
     assert!(doubling("").is_ok());
     assert_eq!(doubling("x").expect_err("no plan").problems, ["Step `test`: the environment is larger than 1 MiB."]);
 }
+
+const PROFILES: &str = "
+pipeline:
+  variables: { profile: ci, jobs: '2' }
+  steps:
+    - name: test
+      image: 'rust:${custom.profile}'
+      commands: ['make ${custom.profile}', 'echo $(( ${custom.jobs} * 2 ))']
+      environment: { SAID: 'with ${custom.profile}' }
+";
+
+fn given(variables: &[(&str, &str)]) -> Context {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Context { variables, ..context() }
+}
+
+#[test]
+fn values_that_a_run_is_started_with_go_before_the_files() {
+    let mut plan = plan(&parsed(PROFILES), &given(&[("profile", "release")])).expect("a plan");
+    let step = plan.steps.remove(0);
+    assert_eq!((step.image.as_str(), text(&step, "SAID").as_str()), ("rust:release", "with release"));
+    assert_eq!(
+        (text(&step, "BUILDIT_CUSTOM_PROFILE"), text(&step, "BUILDIT_CUSTOM_JOBS")),
+        ("release".into(), "2".into())
+    );
+}
+
+#[test]
+fn such_a_value_is_text_and_reaches_neither_a_shell_nor_a_secret() {
+    let source = PROFILES.replace("'rust:${custom.profile}'", "rust");
+    let hostile = "$(id); `id` ${secrets.TOKEN} ${git.sha} '\"";
+    let mut plan = plan(&parsed(&source), &given(&[("profile", hostile)])).expect("a plan");
+    let step = plan.steps.remove(0);
+    assert_eq!(step.commands[0].shell, "make \"${BUILDIT_CUSTOM_PROFILE}\"");
+    assert_eq!(text(&step, "BUILDIT_CUSTOM_PROFILE"), hostile);
+    assert_eq!(text(&step, "SAID"), format!("with {hostile}"));
+    assert!(step.secret_names().is_empty());
+}
+
+#[test]
+fn a_value_for_a_variable_that_the_file_does_not_have_is_refused() {
+    let problems = refused(PROFILES, &given(&[("profil", "release"), ("something-else", "")]));
+    assert_eq!(
+        problems,
+        [
+            "The file's `variables` have no `profil`; did you mean `profile`?",
+            "The file's `variables` have no `something-else`."
+        ]
+    );
+}
+
+#[test]
+fn in_arithmetic_such_a_value_is_a_number() {
+    assert!(plan(&parsed(PROFILES), &given(&[("jobs", "-7")])).is_ok());
+    let problems = refused(PROFILES, &given(&[("jobs", "a[$(id)]")]));
+    assert!(problems[0].contains("`custom.jobs` is used in arithmetic"), "{problems:?}");
+}
+
+#[test]
+fn names_and_sizes_of_such_values_are_bounded() {
+    let check = |name: &str, value: &str| check_given(&[(name.to_owned(), value.to_owned())].into());
+    assert_eq!(check("a-b_C9", "anything at all, 'quoted' or not\n"), Ok(()));
+    for name in ["", "9a", "-a", "a.b", "a b", "ä", &"a".repeat(101)] {
+        assert!(check(name, "x").is_err(), "{name:?}");
+    }
+    assert!(check("a", &"x".repeat(33 << 10)).is_err());
+    assert!(check("a", "nul\0").is_err());
+    let many = (0..101).map(|n| (format!("a{n}"), String::new())).collect();
+    assert!(check_given(&many).is_err());
+}

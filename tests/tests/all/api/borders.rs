@@ -81,6 +81,7 @@ const ROUTES: &[(&str, &str, &str, Stranger, Least)] = &[
     ("post", "/api/v1/attempts/{attempt}/report", "{}", Unknown, Nobody),
     ("get", "/api/v1/runs", "", Own, Viewer),
     ("get", "/api/v1/runs/{run}", "", NotFound, Viewer),
+    ("get", "/api/v1/runs/{run}/events", "", NotFound, Viewer),
     ("post", "/api/v1/runs/{run}/cancel", "", NotFound, Developer),
     ("post", "/api/v1/runs/{run}/retry", "", NotFound, Developer),
     ("post", "/api/v1/runs/{run}/rerun", "", NotFound, Developer),

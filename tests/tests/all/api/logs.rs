@@ -100,6 +100,32 @@ async fn a_running_steps_log_is_followed_live_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_log_comes_byte_for_byte_where_that_is_asked_for_and_as_far_as_it_is_there() {
+    let api = Api::start().await;
+    let at = running(&api).await;
+    api.append(at.attempt, b"\xff\xe2\x82").await;
+    let events = async |query: &str| {
+        let request = api.request(Method::GET, &format!("{}?{query}", path(at)));
+        let request = request.header("last-event-id", "1:1").header(header::ACCEPT, "text/event-stream");
+        Events { response: request.send().await.unwrap(), text: String::new() }
+    };
+    let mut there = events("encoding=base64&follow=false").await;
+    let first = there.next().await.unwrap();
+    assert_eq!((first.data, first.id.as_str()), (json!({ "offset": 1, "base64": "4oI=" }), "3"));
+    let last = there.next().await.unwrap();
+    assert_eq!((last.name.as_str(), last.id.as_str()), ("pause", "3"));
+    assert!(there.next().await.is_none());
+    let mut text = events("follow=false").await;
+    assert_eq!(text.next().await.unwrap().data, json!({ "offset": 1, "text": "\u{fffd}" }), "half a character");
+    assert_eq!(text.next().await.unwrap().name, "pause");
+    api.end_attempt(at.attempt, "success").await;
+    api.end_step(at, "success").await;
+    let mut ended = events("encoding=base64&follow=false").await;
+    assert_eq!(ended.next().await.unwrap().data["base64"], "4oI=");
+    assert_eq!(ended.next().await.unwrap().name, "end");
+}
+
+#[tokio::test]
 async fn a_line_is_seen_within_a_tenth_of_a_second() {
     let api = Api::start().await;
     let at = running(&api).await;

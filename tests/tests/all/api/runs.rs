@@ -75,6 +75,55 @@ async fn refs_and_commits_that_git_would_misread_are_refused() {
 }
 
 #[tokio::test]
+async fn a_run_is_started_with_variables_and_repeated_with_them() {
+    let api = Api::start().await;
+    api.project("web").await;
+    for variables in [json!({ "a.b": "c" }), json!({ "a": 1 }), json!({ "a": "nul\u{0}" }), json!(["a"])] {
+        let (status, body) = api.post("/api/v1/projects/web/runs", json!({ "variables": variables })).await;
+        assert_eq!((status, &body["error"]["code"]), (422, &json!("invalid_request")), "{variables}");
+    }
+    let variables = json!({ "profile": "it's $(id)", "a-b": "" });
+    let (status, started) = api.post("/api/v1/projects/web/runs", json!({ "variables": variables })).await;
+    assert_eq!(status, 201, "{started}");
+    let again = format!("/api/v1/runs/{}/rerun", started["id"].as_str().unwrap());
+    let (_, again) = api.post(&again, json!({})).await;
+    for run in [&started, &again] {
+        assert_eq!(api.get(run["url"].as_str().unwrap()).await.1["variables"], variables);
+    }
+    let (_, audit) = api.get("/api/v1/audit?action=run.started").await;
+    assert_eq!(items(&audit)[1]["after"]["variables"], json!(["a-b", "profile"]), "{audit}");
+}
+
+#[tokio::test]
+async fn a_watched_run_is_told_as_it_changes_until_it_has_ended() {
+    let api = Api::start().await;
+    let at = {
+        api.project("web").await;
+        api.running_step("web").await
+    };
+    let path = format!("/api/v1/runs/{}/events", at.run);
+    let mut response = api.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        text.push_str(std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    let told: Value = serde_json::from_str(text.trim().strip_prefix("event: run\ndata: ").unwrap()).unwrap();
+    assert_eq!(told, api.get(&format!("/api/v1/runs/{}", at.run)).await.1);
+    api.end_attempt(at.attempt, "failure").await;
+    sqlx::query("update pipeline_runs set status = 'failure', finished_at = now(), open_steps = 0 where id = $1")
+        .bind(at.run)
+        .execute(&api.database.pool)
+        .await
+        .unwrap();
+    api.end_step(at, "failure").await;
+    let rest = tokio::time::timeout(std::time::Duration::from_secs(20), response.text()).await.unwrap().unwrap();
+    let last = rest.trim().rsplit("data: ").next().unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert_eq!((&last["status"], &last["steps"][0]["status"]), (&json!("failure"), &json!("failure")));
+}
+
+#[tokio::test]
 async fn runs_are_filtered_and_paged_newest_first() {
     let api = Api::start().await;
     api.project("web").await;
@@ -97,6 +146,7 @@ async fn runs_are_filtered_and_paged_newest_first() {
     assert_eq!(numbers("status=success").await, [3]);
     assert_eq!(numbers("status=pending,success&ref=main").await, [5, 3, 1]);
     assert_eq!(numbers("trigger=push").await, [0; 0]);
+    assert_eq!(numbers("number=4").await, [4]);
     let (_, page) = api.get("/api/v1/projects/web/runs?limit=2").await;
     // A run that comes between two pages shifts nothing.
     assert_eq!(api.post("/api/v1/projects/web/runs", json!({})).await.0, 201);
@@ -124,7 +174,7 @@ async fn what_failed_is_retried_in_its_run_and_a_rerun_is_a_new_one() {
     let (_, started) = api.post("/api/v1/projects/web/runs", json!({})).await;
     let path = format!("/api/v1/runs/{}", started["id"].as_str().unwrap());
     let (status, body) = api.post(&format!("{path}/retry"), json!({})).await;
-    assert_eq!((status, &body["error"]["code"]), (409, &json!("nothing_to_retry")));
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("run_active")));
     assert_eq!(api.post(&format!("{path}/cancel"), json!({})).await.0, 202);
     let (status, run) = api.post(&format!("{path}/retry"), json!({})).await;
     assert_eq!((status, &run["status"], &run["generation"]), (202, &json!("pending"), &json!(2)));

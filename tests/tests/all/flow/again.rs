@@ -186,3 +186,71 @@ async fn a_run_that_could_not_be_planned_can_be_retried() {
     let run = installation.ended(&run).await;
     assert_eq!((&run["status"], &run["generation"]), (&json!("success"), &json!(2)), "{run:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_from_a_step_runs_what_depends_on_it_with_its_new_outputs_and_the_old_ones_of_the_others() {
+    let (installation, _worker) = started().await;
+    let ran = installation.shared.join("ran");
+    let trace = format!("echo $STEP_NAME >> {}", ran.display());
+    let makes = |name: &str| format!("commands: ['{trace}', 'date +%s%N > {name}.out'], outputs: ['{name}.out']");
+    let file = format!(
+        "
+pipeline:
+  steps:
+    - {{ name: a, image: debian, {} }}
+    - {{ name: b, image: debian, depends_on: [a], {} }}
+    - {{ name: c, image: debian, depends_on: [a], {} }}
+    - {{ name: d, image: debian, depends_on: [b, c], commands: ['{trace}', cat a.out b.out c.out] }}
+",
+        makes("a"),
+        makes("b"),
+        makes("c")
+    );
+    let (_, run) = run_of(&installation, "diamond", &file).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+    let before = installation.log(id(&run), "d").await;
+    let path = format!("/api/v1/runs/{}/retry", id(&run));
+    let (status, answer) = installation.post(&path, json!({ "from": "x" })).await;
+    assert_eq!((status, &answer["error"]["code"]), (404, &json!("not_found")), "{answer}");
+    let (status, answer) = installation.post(&path, json!({ "from": "b" })).await;
+    assert_eq!((status, &answer["generation"]), (202, &json!(2)), "{answer:#}");
+    let again = installation.ended(id(&run)).await;
+    assert_eq!(again["status"], "success", "{again:#}");
+    let count = |name: &str| lines(&ran).iter().filter(|line| *line == name).count();
+    assert_eq!([count("a"), count("b"), count("c"), count("d")], [1, 2, 1, 2]);
+    assert_eq!((step(&again, "a"), step(&again, "c")), (step(&run, "a"), step(&run, "c")), "as they were");
+    let after = installation.log(id(&run), "d").await;
+    let outputs = |log: &str| -> Vec<String> { log.lines().rev().take(3).map(str::to_owned).collect() };
+    let (before, after) = (outputs(&before), outputs(&after));
+    assert_eq!((&before[0], &before[2]), (&after[0], &after[2]), "of `c` and `a`");
+    assert_ne!(before[1], after[1], "of `b`");
+
+    sqlx::query("update pipeline_runs set inputs_deleted_at = now()").execute(&installation.pool).await.unwrap();
+    let (status, answer) = installation.post(&path, json!({ "from": "b" })).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("outputs_gone")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_that_a_run_is_started_with_reach_its_steps_as_text() {
+    let (installation, _worker) = started().await;
+    let file = "
+pipeline:
+  variables: { greeting: hello }
+  steps: [{ name: a, image: debian, commands: ['echo ${custom.greeting}!'] }]
+";
+    let project = installation.project("greeted", &[(".platform.yaml", file)]).await;
+    let start = async |variables: serde_json::Value| {
+        let (status, run) = installation.post("/api/v1/projects/greeted/runs", json!({ "variables": variables })).await;
+        assert_eq!(status, 201, "{run}");
+        installation.ended(id(&run)).await
+    };
+    let run = start(json!({ "greeting": "$(id) `id` \"'; id ${git.sha}" })).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+    assert!(installation.log(id(&run), "a").await.ends_with("\n$(id) `id` \"'; id ${git.sha}!\n"));
+    let run = start(json!({ "greting": "hi" })).await;
+    assert_eq!(
+        (&run["status"], reason(&run)),
+        (&json!("error"), "The file's `variables` have no `greting`; did you mean `greeting`?")
+    );
+    drop(project);
+}

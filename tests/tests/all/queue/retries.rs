@@ -1,6 +1,9 @@
 //! A retry of an ended run: a new generation that keeps what succeeded.
 
-use buildit_shared::{db::retry::Retried, domain::AttemptStatus};
+use buildit_shared::{
+    db::retry::Retried,
+    domain::{AttemptStatus, NotAgain},
+};
 use buildit_tests::{
     queue::Worker,
     runs::{Runs, step},
@@ -21,7 +24,7 @@ async fn a_retry_does_again_what_failed_and_what_that_held_up() {
     assert_eq!(runs.run(run).await, ("failure".into(), 0, 1));
     assert_eq!(runs.retry(run).await, Retried::Started);
     assert_eq!(runs.run(run).await, ("running".into(), 2, 2));
-    assert_eq!(runs.retry(run).await, Retried::NothingToRetry);
+    assert_eq!(runs.retry(run).await, Retried::NotEnded);
     assert_eq!(runs.steps(run).await, ["a success", "b pending", "c pending", "d success"]);
     assert_eq!(runs.work_off(&worker, &[]).await, ["b", "c"]);
     assert_eq!(runs.run(run).await, ("success".into(), 0, 2));
@@ -142,4 +145,55 @@ async fn retries_at_the_same_moment_make_one_generation() {
     assert_eq!(started, 1);
     assert_eq!(runs.run(run).await, ("running".into(), 1, 2));
     assert_eq!(runs.jobs(run).await, ["RunStep test"]);
+}
+
+#[tokio::test]
+async fn a_retry_from_a_step_does_it_and_what_depends_on_it_again_whatever_came_of_them() {
+    let (runs, worker) = runs().await;
+    let diamond = [step("a", &[]), step("b", &[0]), step("c", &[0]), step("d", &[1, 2])];
+    let run = runs.start(&diamond, None).await;
+    runs.work_off(&worker, &[]).await;
+    assert_eq!(runs.run(run).await, ("success".into(), 0, 1));
+    assert_eq!(runs.retry_from(run, Some("b")).await, Retried::Started);
+    assert_eq!(runs.run(run).await, ("running".into(), 2, 2));
+    assert_eq!(runs.steps(run).await, ["a success", "b pending", "c success", "d pending"]);
+    assert_eq!(runs.retry_from(run, Some("b")).await, Retried::NotEnded);
+    assert_eq!(runs.work_off(&worker, &["d"]).await, ["b", "d"]);
+    assert_eq!(runs.run(run).await, ("failure".into(), 0, 2));
+    assert_eq!(runs.attempts(run, "c").await, ["success"]);
+    assert_eq!(runs.attempts(run, "d").await, ["success", "failure"]);
+    assert_eq!(runs.retry(run).await, Retried::Started);
+    assert_eq!(runs.work_off(&worker, &[]).await, ["d"]);
+    assert_eq!(runs.run(run).await, ("success".into(), 0, 3));
+}
+
+#[tokio::test]
+async fn a_retry_from_one_failed_step_leaves_the_other_and_what_it_holds_up() {
+    let (runs, worker) = runs().await;
+    let diamond = [step("a", &[]), step("b", &[0]), step("c", &[0]), step("d", &[1, 2])];
+    let run = runs.start(&diamond, None).await;
+    runs.work_off(&worker, &["b", "c"]).await;
+    assert_eq!(runs.retry_from(run, Some("b")).await, Retried::Started);
+    assert_eq!(runs.work_off(&worker, &[]).await, ["b"]);
+    assert_eq!(runs.steps(run).await, ["a success", "b success", "c failure", "d skipped"]);
+    assert_eq!(runs.run(run).await, ("failure".into(), 0, 2));
+    let refused = runs.retry_from(run, Some("d")).await;
+    assert_eq!(refused, Retried::NotThatStep(NotAgain::NotReady { step: "d".into(), on: "c".into() }));
+    assert_eq!(runs.retry_from(run, Some("e")).await, Retried::NoSuchStep);
+    assert_eq!(runs.retry_from(run, Some("c")).await, Retried::Started);
+    assert_eq!(runs.work_off(&worker, &[]).await, ["c", "d"]);
+    assert_eq!(runs.run(run).await, ("success".into(), 0, 3));
+}
+
+#[tokio::test]
+async fn a_retry_from_a_step_waits_for_its_group() {
+    let (runs, worker) = runs().await;
+    let group = Some(("main", false));
+    let first = runs.start(&[step("test", &[])], group).await;
+    runs.work_off(&worker, &[]).await;
+    let second = runs.start(&[step("test", &[])], group).await;
+    assert_eq!(runs.retry_from(first, Some("test")).await, Retried::Started);
+    assert_eq!((runs.run(first).await.0.as_str(), runs.run(second).await.0.as_str()), ("pending", "running"));
+    assert_eq!(runs.work_off(&worker, &[]).await, ["test", "test"]);
+    assert_eq!((runs.run(first).await.0.as_str(), runs.run(second).await.0.as_str()), ("success", "success"));
 }
