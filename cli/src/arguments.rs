@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
+use crate::remote::arguments::{Completions, Remote, SecretName, SecretsOf};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  it worked, or what was asked about is well
   1  what was asked for failed: a run, a pipeline file, an answer that says no
   2  the command line or the configuration is wrong
-  3  the database or the server cannot be reached";
+  3  the database or the server cannot be reached
+`buildit watch --help` has those that tell how a run ended.";
 
 const LAYERS: &str = "\
 Settings come, later ones over earlier ones, from the defaults, `buildit.toml` in the working \
@@ -68,9 +71,15 @@ pub(crate) enum Command {
     /// Make an API key and print it, once
     #[command(after_help = LAYERS)]
     Token(Token),
-    /// Look after the secrets of an installation
-    #[command(after_help = LAYERS, subcommand)]
+    #[command(flatten)]
+    Remote(Remote),
+    /// Set and delete secrets on the server; look after those of an installation
+    #[command(after_help = EXIT_CODES, subcommand)]
     Secrets(Secrets),
+    /// Print what makes a shell complete these commands, for its start-up file
+    ///
+    /// For bash: `buildit completions bash >~/.local/share/bash-completion/completions/buildit`
+    Completions(Completions),
     /// Measure the queue on the database in DATABASE_URL; one JSON object a line
     #[command(after_help = EXIT_CODES, subcommand)]
     Bench(crate::bench::Bench),
@@ -248,6 +257,18 @@ pub(crate) struct Account {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Secrets {
+    /// List the names of secrets; their values cannot be read
+    #[command(after_help = EXIT_CODES)]
+    List(SecretsOf),
+    /// Set a secret, new or anew
+    ///
+    /// The value is asked for on the terminal, without showing it, or read from standard input up to its end; one
+    /// line break at the end is left off.
+    #[command(after_help = EXIT_CODES)]
+    Set(SecretName),
+    /// Delete a secret
+    #[command(after_help = EXIT_CODES)]
+    Delete(SecretName),
     /// Seal all secrets anew under BUILDIT_SECRETS_KEY
     ///
     /// First give every API process and worker the new key as BUILDIT_SECRETS_KEY and the old one in

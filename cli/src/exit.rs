@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use buildit_shared::domain::RunStatus;
+
 /// What the exit code says, see `buildit --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -13,16 +15,46 @@ pub enum Exit {
     Usage,
     /// The database or the server cannot be reached.
     Unreachable,
+    /// The run was cancelled.
+    Cancelled,
+    /// The run ended in an error, which is not its own doing.
+    Error,
+    /// No filter of the run matched.
+    Skipped,
+    /// Ctrl-C ended the command.
+    Interrupted,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
             Exit::Success => 0,
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 3,
-        })
+            Exit::Cancelled => 4,
+            Exit::Error => 5,
+            Exit::Skipped => 6,
+            Exit::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+impl From<RunStatus> for Exit {
+    fn from(ended: RunStatus) -> Exit {
+        match ended {
+            RunStatus::Success => Exit::Success,
+            RunStatus::Cancelled => Exit::Cancelled,
+            RunStatus::Error => Exit::Error,
+            RunStatus::Skipped => Exit::Skipped,
+            RunStatus::Pending | RunStatus::Running | RunStatus::Failure => Exit::Failure,
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod config;
 mod exit;
 mod hook;
 mod migrate;
+mod output;
+mod remote;
 mod run;
 mod server;
 mod validate;
@@ -14,7 +16,7 @@ mod validate;
 pub use arguments::Arguments;
 pub use exit::{Exit, Problem};
 
-use arguments::Command;
+use arguments::{Command, Secrets};
 
 /// Where a repository keeps its pipeline unless it says otherwise.
 const PIPELINE_FILE: &str = ".platform.yaml";
@@ -33,7 +35,12 @@ pub fn run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Worker(arguments) => server::run_worker(&arguments),
         Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Account(arguments) => server::run_account(&arguments),
-        Command::Secrets(command) => server::run_secrets(&command),
+        Command::Remote(command) => remote::run(command),
+        Command::Secrets(Secrets::Rotate(arguments)) => server::rotate_secrets(&arguments),
+        Command::Secrets(Secrets::List(of)) => remote::secrets::list(&of),
+        Command::Secrets(Secrets::Set(secret)) => remote::secrets::set(&secret),
+        Command::Secrets(Secrets::Delete(secret)) => remote::secrets::delete(&secret),
+        Command::Completions(arguments) => remote::completions::run(&arguments),
         Command::Token(arguments) => server::run_token(&arguments),
         Command::Bench(bench) => bench::run(bench),
     }

@@ -271,8 +271,15 @@ impl Installation {
         let number = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
         let log = self.folder.path().join(format!("worker-{number}.log"));
         let output = fs::File::create(&log).expect("a log file");
-        let process = Command::new(programs().join("buildit"))
-            .arg("worker")
+        let process = self.serving("worker").envs(variables.iter().copied()).stderr(output).spawn();
+        Worker { process: Mutex::new(process.expect("buildit starts")), log }
+    }
+
+    /// A command that serves with the settings of this installation.
+    pub(crate) fn serving(&self, command: &str) -> Command {
+        let mut serving = Command::new(programs().join("buildit"));
+        serving
+            .arg(command)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").expect("a PATH"))
             .env("HOME", self.folder.path())
@@ -285,14 +292,10 @@ impl Installation {
             .env("BUILDIT_LOG", "info")
             .envs(self.s3.iter().flat_map(s3::variables))
             .envs(self.cluster.iter().flat_map(|cluster| cluster.variables(&self.url)))
-            .envs(variables.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output)
-            .spawn()
-            .expect("buildit starts");
-        Worker { process: Mutex::new(process), log }
+            .stdout(Stdio::null());
+        serving
     }
 
     /// Carries out a command on this installation's database and returns what it printed.

@@ -10,6 +10,7 @@ pub mod forwarder;
 pub mod installation;
 pub mod places;
 pub mod queue;
+pub mod remote;
 pub mod runs;
 pub mod s3;
 pub mod uploads;

@@ -6,7 +6,6 @@
 mod artifacts;
 mod checkout;
 mod graph;
-mod output;
 mod signals;
 mod step;
 mod steps;
@@ -27,8 +26,8 @@ use crate::arguments::{self, Run};
 use crate::choice::Choice;
 use crate::config::{ExecutorKind, Settings};
 use crate::exit::{Exit, Problem};
+use crate::output::Output;
 use checkout::WorkingTree;
-use output::Output;
 
 /// Variables that hold the values of `${secrets.NAME}`.
 const SECRET: &str = "BUILDIT_SECRET_";

@@ -10,9 +10,9 @@ use buildit_worker::executor::{self, End, Handle, Launch};
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::output::Piece;
 use super::signals::Cancel;
 use super::steps::Run;
+use crate::output::Piece;
 
 /// New attempts for one that was lost, apart from the file's `retry`.
 const LOST_RETRIES: u32 = 1;

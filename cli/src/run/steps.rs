@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 use super::Secrets;
 use super::graph::Graph;
-use super::output::{Piece, Sender};
 use super::signals::Cancel;
 use super::step::{self, Ended};
+use crate::output::{Piece, Sender};
 
 /// What all steps share.
 #[derive(Debug)]

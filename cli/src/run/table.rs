@@ -6,8 +6,8 @@ use std::time::Duration;
 use buildit_shared::domain::{RunStatus, StepStatus};
 use buildit_shared::pipeline::Plan;
 
-use super::output::Style;
 use super::steps::AllEnded;
+use crate::output::Style;
 
 pub(super) fn render(plan: &Plan, ended: &AllEnded, style: Style) -> String {
     let width = plan.steps.iter().map(|step| step.name.len()).max().unwrap_or(0).max(4);

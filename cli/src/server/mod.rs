@@ -15,7 +15,7 @@ mod worker;
 pub(crate) use account::run as run_account;
 pub(crate) use api::run as run_api;
 pub(crate) use first_start::ORGANIZATION;
-pub(crate) use secrets::run as run_secrets;
+pub(crate) use secrets::rotate as rotate_secrets;
 pub(crate) use token::run as run_token;
 pub(crate) use up::run as run_up;
 use worker::bind_health;

@@ -1,10 +1,10 @@
-//! `buildit secrets`: what an operator does with the secrets of an installation.
+//! `buildit secrets rotate`: what an operator does with the secrets of an installation.
 
 use anyhow::{Context, anyhow};
 use buildit_shared::db::{self, Use, forge_hooks, secrets, webhooks};
 
 use crate::{
-    arguments::{Secrets, Serving},
+    arguments::Serving,
     config::Settings,
     exit::{Exit, Problem},
 };
@@ -12,13 +12,7 @@ use crate::{
 /// Secrets of a kind that are sealed anew in one transaction.
 const BATCH: i64 = 100;
 
-pub(crate) fn run(command: &Secrets) -> Result<Exit, Problem> {
-    match command {
-        Secrets::Rotate(arguments) => rotate(arguments),
-    }
-}
-
-fn rotate(arguments: &Serving) -> Result<Exit, Problem> {
+pub(crate) fn rotate(arguments: &Serving) -> Result<Exit, Problem> {
     let settings = Settings::load(arguments.config.as_deref(), arguments.flags())?;
     let vault = settings.vault()?.ok_or_else(|| {
         Problem::usage(anyhow!(

@@ -9,4 +9,5 @@ mod crash;
 mod flow;
 mod hook;
 mod queue;
+mod remote;
 mod up;

@@ -20,7 +20,7 @@ const PLAIN: &str = "\x1b[0m";
 
 /// What is written, and by which step.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// The step's log goes on.
     Log(usize, Bytes),
     /// Its log is complete.
@@ -29,18 +29,18 @@ pub(super) enum Piece {
     Note(usize, String),
 }
 
-pub(super) type Sender = mpsc::Sender<Piece>;
+pub(crate) type Sender = mpsc::Sender<Piece>;
 
 /// Whether to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     Plain,
     Coloured,
 }
 
 /// Standard output, while steps run.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     sender: Sender,
     writer: JoinHandle<io::Result<()>>,
     style: Style,
@@ -48,7 +48,7 @@ pub(super) struct Output {
 
 impl Output {
     /// For steps of these names.
-    pub(super) fn start(names: Vec<String>) -> Output {
+    pub(crate) fn start(names: Vec<String>) -> Output {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let style = if io::stdout().is_terminal() && !no_colour { Style::Coloured } else { Style::Plain };
         let (sender, receiver) = mpsc::channel(WAITING);
@@ -57,16 +57,16 @@ impl Output {
         Output { sender, writer, style }
     }
 
-    pub(super) fn sender(&self) -> Sender {
+    pub(crate) fn sender(&self) -> Sender {
         self.sender.clone()
     }
 
-    pub(super) fn style(&self) -> Style {
+    pub(crate) fn style(&self) -> Style {
         self.style
     }
 
     /// Writes what is left, then `last`. All other senders have to be gone.
-    pub(super) fn finish(self, last: &str) {
+    pub(crate) fn finish(self, last: &str) {
         drop(self.sender);
         // A reader who has gone away wants no more.
         if let Ok(Ok(())) = self.writer.join() {
