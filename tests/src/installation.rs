@@ -128,6 +128,16 @@ impl Installation {
         Self::at(&cluster.host(), database.url, None, Some(settings), Some(cluster)).await
     }
 
+    /// The address of its database.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// The bucket that its objects are in.
+    pub fn s3(&self) -> &S3Settings {
+        self.s3.as_ref().expect("an installation with a bucket")
+    }
+
     /// The cluster that its steps run on.
     pub fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("an installation on a cluster")
@@ -425,8 +435,13 @@ impl Installation {
 
     /// Installs the hook of `buildit hook install` into the project's repository.
     pub fn install_hook(&self, project: &Project, more: &[&str]) {
+        self.install_hook_for(project, &self.url, more);
+    }
+
+    /// The same, for the API at `url`.
+    pub fn install_hook_for(&self, project: &Project, url: &str, more: &[&str]) {
         let output = Command::new(programs().join("buildit"))
-            .args(["hook", "install", "--project", &project.name, "--url", &self.url, "--key", &self.key])
+            .args(["hook", "install", "--project", &project.name, "--url", url, "--key", &self.key])
             .args(more)
             .arg(&project.repository)
             .output()
@@ -557,7 +572,8 @@ impl Project {
     }
 }
 
-const SIGNING_KEY: &str = "a signing key for tests, long enough to be one";
+/// What its links and tokens are signed with.
+pub const SIGNING_KEY: &str = "a signing key for tests, long enough to be one";
 
 /// The folder of `buildit` and `buildit-runner`: as the developer's script says, or beside this test program.
 pub fn programs() -> PathBuf {

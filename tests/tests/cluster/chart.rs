@@ -32,7 +32,7 @@ const REST: [&str; 18] = [
     "create pods --namespace default",
 ];
 
-fn dev(arguments: &[&str], input: &[u8]) -> Output {
+pub(crate) fn dev(arguments: &[&str], input: &[u8]) -> Output {
     let dev = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dev");
     let mut child = Command::new(dev)
         .args(arguments)
@@ -45,7 +45,7 @@ fn dev(arguments: &[&str], input: &[u8]) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-fn printed(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+pub(crate) fn printed(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let output = dev(arguments, input);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout

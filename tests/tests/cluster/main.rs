@@ -5,5 +5,6 @@
 
 mod chart;
 mod docker;
+mod installed;
 mod kubernetes;
 mod storage;
