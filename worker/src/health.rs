@@ -69,6 +69,7 @@ impl Health {
         let member = self.0.member.borrow();
         let wrong = match member.as_deref() {
             None => "not in the fleet; does the database answer?",
+            Some(member) if member.is_drained() => "drained: an operator wants it to claim nothing",
             Some(member) if member.is_draining() => "stopping: it claims nothing any more",
             Some(member) if !member.acting() => "its last beat was not answered; does the database answer?",
             Some(_) => return Ok(()),

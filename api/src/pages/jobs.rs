@@ -1,4 +1,5 @@
-//! The fleet's jobs: found by a filter, read with their attempts, and changed one by one, by selection, or all that match.
+//! The fleet's jobs: found by a filter, read with their attempts, and, by its operators, changed one by one, by selection, or
+//! all that match.
 
 use askama::Template;
 use axum::{
@@ -15,13 +16,14 @@ use uuid::Uuid;
 
 use super::{
     error::{Result, Visitor},
+    fleet::visible,
     layout::{Layout, page},
     status::Status,
     text::When,
 };
 use crate::{
     App,
-    auth::{FleetAdmin, form::Form},
+    auth::{FleetAdmin, ProjectRead, form::Form},
     error::ApiError,
     extract::{Json, Path, Query},
     routes::fleet_jobs::{self as api, Bulk, BulkAction, JobFilter, JobPath},
@@ -57,6 +59,7 @@ struct JobsPage {
     jobs: Vec<Row>,
     wanted: Wanted,
     is_filtered: bool,
+    is_operator: bool,
     next: Option<String>,
 }
 
@@ -132,10 +135,11 @@ impl Wanted {
 /// `GET /fleet/jobs`
 pub(super) async fn list(
     State(app): State<App>,
-    caller: Visitor<FleetAdmin>,
+    caller: Visitor<ProjectRead>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response> {
-    let filter = wanted.filter().parse()?;
+    let visible = visible(&caller);
+    let filter = fleet_jobs::Filter { scope: visible, ..wanted.filter().parse()? };
     let mut found = fleet_jobs::list(app.pool(), &filter, wanted.before, PAGE + 1).await?;
     let more = found.len() > PAGE as usize;
     found.truncate(PAGE as usize);
@@ -143,17 +147,26 @@ pub(super) async fn list(
     let next = found.last().filter(|_| more).map(|last| format!("/fleet/jobs?{query}&before={}", last.id));
     let layout = Layout::of(&caller, "fleet", "Jobs").live("/live/fleet".into());
     let jobs = found.into_iter().map(Row::of).collect();
-    Ok(page(&JobsPage { layout, jobs, wanted, is_filtered: !query.is_empty(), next }))
+    let (is_filtered, is_operator) = (!query.is_empty(), visible.is_none());
+    Ok(page(&JobsPage { layout, jobs, wanted, is_filtered, is_operator, next }))
 }
 
 /// `GET /fleet/jobs/{job}`
 pub(super) async fn show(
     State(app): State<App>,
-    caller: Visitor<FleetAdmin>,
+    caller: Visitor<ProjectRead>,
     Path(path): Path<JobPath>,
 ) -> Result<Response> {
     let id = JobId::from(path.job);
-    let job = fleet_jobs::find(app.pool(), id).await?.ok_or_else(|| ApiError::not_found("job", id))?;
+    let visible = visible(&caller);
+    let is_visible = |job: &JobRow| {
+        visible.is_none_or(|scope| {
+            job.organization_id == Some(scope.organization)
+                && scope.project.is_none_or(|project| job.project_id == Some(project))
+        })
+    };
+    let job = fleet_jobs::find(app.pool(), id).await?.filter(is_visible);
+    let job = job.ok_or_else(|| ApiError::not_found("job", id))?;
     let failures = fleet_jobs::failures(app.pool(), id).await?;
     let is_live = fleet_jobs::LIVE.contains(&job.state.as_str());
     let times = [
@@ -165,8 +178,9 @@ pub(super) async fn show(
     let layout = Layout::of(&caller, "fleet", format!("{} {}", job.kind, job.state)).live("/live/fleet".into());
     Ok(page(&JobPage {
         layout,
-        is_live,
-        may_retry: job.state == "scheduled" || fleet_jobs::UNSUCCESSFUL.contains(&job.state.as_str()),
+        is_live: is_live && visible.is_none(),
+        may_retry: visible.is_none()
+            && (job.state == "scheduled" || fleet_jobs::UNSUCCESSFUL.contains(&job.state.as_str())),
         args: serde_json::to_string_pretty(&job.args).map_err(ApiError::internal)?,
         failures: failures
             .into_iter()

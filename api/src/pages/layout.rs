@@ -26,7 +26,9 @@ pub(super) struct Layout {
     pub(super) section: &'static str,
     /// Who looks at it; nobody on pages for strangers.
     pub(super) who: Option<String>,
-    pub(super) is_operator: bool,
+    /// The organization that a person looks at.
+    pub(super) organization: Option<String>,
+    pub(super) may_set_secrets: bool,
     /// What forms show in their field `csrf`; nothing for keys, which send no forms.
     pub(super) csrf: Option<String>,
     /// The stream that says when the page is to be read again.
@@ -42,7 +44,11 @@ impl Layout {
         Self {
             section,
             who: Some(caller.name()),
-            is_operator: caller.has(Permission::FleetAdmin),
+            organization: caller
+                .person()
+                .and_then(|person| person.organization.as_ref())
+                .map(|organization| organization.name.clone()),
+            may_set_secrets: caller.has(Permission::SecretsWrite),
             csrf: caller.person().map(|person| person.csrf_token().to_owned()),
             ..Self::plain(title)
         }
@@ -55,7 +61,8 @@ impl Layout {
             icon: "none",
             section: "",
             who: None,
-            is_operator: false,
+            organization: None,
+            may_set_secrets: false,
             csrf: None,
             stream: None,
             is_wide: false,

@@ -17,7 +17,7 @@ use futures::{FutureExt, stream};
 use super::error::{Result, Visitor};
 use crate::{
     App,
-    auth::{FleetAdmin, ProjectRead},
+    auth::ProjectRead,
     extract::Path,
     routes::runs::{self, RunPath},
 };
@@ -47,7 +47,7 @@ pub(super) async fn all_runs(State(app): State<App>, _caller: Visitor<ProjectRea
 }
 
 /// `GET /live/fleet`
-pub(super) async fn fleet(State(app): State<App>, _caller: Visitor<FleetAdmin>) -> Response {
+pub(super) async fn fleet(State(app): State<App>, _caller: Visitor<ProjectRead>) -> Response {
     changes(app, FLEET, FLEET, None)
 }
 

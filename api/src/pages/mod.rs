@@ -11,6 +11,7 @@ mod badge;
 mod diagnostics;
 mod error;
 mod fleet;
+mod forge;
 mod graph;
 mod jobs;
 mod layout;
@@ -19,6 +20,7 @@ mod log;
 mod pipeline;
 mod projects;
 mod run;
+mod schedules;
 mod settings;
 mod status;
 mod text;
@@ -30,12 +32,14 @@ use axum::{
     extract::Request,
     http::{HeaderName, HeaderValue, header},
     middleware::{Next, from_fn},
-    response::Response,
+    response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use tower_http::compression::CompressionLayer;
 
 use crate::App;
+
+use settings::{account as account_tab, audit, keys, members, secrets, webhooks};
 
 pub(crate) use error::{PageError, wants_page};
 
@@ -72,23 +76,39 @@ pub(crate) fn routes() -> Router<App> {
         .route("/fleet", get(fleet::show))
         .route("/fleet/queues/{queue}/pause", post(fleet::pause))
         .route("/fleet/queues/{queue}/resume", post(fleet::resume))
+        .route("/fleet/workers/{worker}/drain", post(fleet::drain))
+        .route("/fleet/workers/{worker}/resume", post(fleet::undrain))
         .route("/fleet/jobs", get(jobs::list))
         .route("/fleet/jobs/act", post(jobs::act))
         .route("/fleet/jobs/{job}", get(jobs::show))
         .route("/join/{token}", get(account::invited).post(account::join))
-        .route("/settings", get(settings::account))
-        .route("/settings/password", post(settings::password))
-        .route("/settings/sessions/{session}/end", post(settings::end_session))
-        .route("/settings/members", get(settings::members).post(settings::invite))
-        .route("/settings/members/{user}/role", post(settings::set_role))
-        .route("/settings/members/{user}/remove", post(settings::remove_member))
-        .route("/settings/invitations/{invitation}/withdraw", post(settings::withdraw))
-        .route("/settings/keys", get(settings::keys).post(settings::create_key))
-        .route("/settings/keys/{key}/revoke", post(settings::revoke_key))
-        .route("/settings/secrets", get(settings::secrets).post(settings::set_secret))
-        .route("/settings/secrets/delete", post(settings::delete_secret))
-        .route("/projects/{project}/secrets", get(settings::project_secrets).post(settings::set_project_secret))
-        .route("/projects/{project}/secrets/delete", post(settings::delete_project_secret))
+        .route("/settings", get(account_tab::show))
+        .route("/settings/organization", post(account_tab::switch))
+        .route("/settings/password", post(account_tab::password))
+        .route("/settings/sessions/{session}/end", post(account_tab::end_session))
+        .route("/settings/members", get(members::show).post(members::invite))
+        .route("/settings/members/{user}/role", post(members::set_role))
+        .route("/settings/members/{user}/remove", post(members::remove_member))
+        .route("/settings/invitations/{invitation}/withdraw", post(members::withdraw))
+        .route("/settings/keys", get(keys::show).post(keys::create_key))
+        .route("/settings/keys/{key}/revoke", post(keys::revoke_key))
+        .route("/settings/secrets", get(secrets::show).post(secrets::set_secret))
+        .route("/settings/secrets/delete", post(secrets::delete_secret))
+        .route("/settings/webhooks", get(webhooks::show).post(webhooks::create))
+        .route("/settings/webhooks/{webhook}", get(webhooks::deliveries))
+        .route("/settings/webhooks/{webhook}/turn/{what}", post(webhooks::turn))
+        .route("/settings/webhooks/{webhook}/delete", post(webhooks::delete))
+        .route("/settings/webhooks/{webhook}/deliveries/{delivery}", get(webhooks::delivery))
+        .route("/settings/webhooks/{webhook}/deliveries/{delivery}/repeat", post(webhooks::repeat))
+        .route("/settings/audit", get(audit::show))
+        .route("/projects/{project}/secrets", get(secrets::project_secrets).post(secrets::set_project_secret))
+        .route("/projects/{project}/secrets/delete", post(secrets::delete_project_secret))
+        .route("/projects/{project}/forge", get(forge::show).post(forge::set))
+        .route("/projects/{project}/forge/delete", post(forge::delete))
+        .route("/projects/{project}/schedules", get(schedules::show).post(schedules::add))
+        .route("/projects/{project}/schedules/{schedule}/pause", post(schedules::pause))
+        .route("/projects/{project}/schedules/{schedule}/resume", post(schedules::resume))
+        .route("/projects/{project}/schedules/{schedule}/delete", post(schedules::delete))
         .route("/live/runs", get(live::all_runs))
         .route("/live/runs/{run}", get(live::run))
         .route("/live/fleet", get(live::fleet))
@@ -114,4 +134,9 @@ async fn headers(request: Request, next: Next) -> Response {
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Leads to another page after a change.
+fn see(address: &str) -> Response {
+    Redirect::to(address).into_response()
 }

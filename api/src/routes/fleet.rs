@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::{extract::State, http::StatusCode};
-use buildit_shared::db::{
-    audit::{self, Entry},
-    fleet,
+use buildit_shared::{
+    db::{
+        audit::{self, Entry},
+        fleet,
+    },
+    ids::WorkerId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -80,6 +83,10 @@ pub(crate) struct Worker {
     beat_at: Timestamp,
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
+    /// An operator wants it to claim nothing.
+    drained: bool,
+    drained_at: Option<Timestamp>,
+    drained_by: Option<String>,
 }
 
 impl From<fleet::Worker> for Worker {
@@ -95,6 +102,9 @@ impl From<fleet::Worker> for Worker {
             beat_at: worker.beat_at.to_jiff(),
             started_at: worker.started_at.to_jiff(),
             ended_at: time(worker.ended_at),
+            drained: worker.drained_at.is_some(),
+            drained_at: time(worker.drained_at),
+            drained_by: worker.drained_by,
         }
     }
 }
@@ -110,6 +120,14 @@ pub(crate) struct Queues {
 pub(crate) struct QueuePath {
     /// Its name.
     pub(crate) queue: String,
+}
+
+/// A worker by its id.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct WorkerPath {
+    /// Its id.
+    pub(crate) worker: Uuid,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -131,7 +149,7 @@ pub(crate) struct WorkerFilter {
 #[utoipa::path(get, path = "/api/v1/fleet/queues", tag = "fleet", security(("api_key" = ["fleet:admin"])),
     responses((status = 200, body = Queues), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn queues(State(app): State<App>, _caller: Allowed<FleetAdmin>) -> Result<Json<Queues>> {
-    let items = fleet::queues(app.pool()).await?.into_iter().map(Queue::from).collect();
+    let items = fleet::queues(app.pool(), None).await?.into_iter().map(Queue::from).collect();
     Ok(Json(Queues { items }))
 }
 
@@ -187,4 +205,50 @@ pub(crate) async fn workers(
 ) -> Result<Json<Page<Worker>>> {
     let found = fleet::workers(app.pool(), !filter.all, page.after()?, page.fetch()?).await?;
     Ok(Json(page.page(found, |worker| worker.id)?))
+}
+
+/// Have a worker claim nothing until it is resumed. Other workers go on with what it holds, and it stays.
+#[utoipa::path(post, path = "/api/v1/fleet/workers/{worker}/drain", tag = "fleet",
+    security(("api_key" = ["fleet:admin"])), params(WorkerPath),
+    responses((status = 204), (status = 409, description = "it has ended", body = ErrorBody),
+              (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn drain(
+    State(app): State<App>,
+    caller: Allowed<FleetAdmin>,
+    Path(path): Path<WorkerPath>,
+) -> Result<StatusCode> {
+    let (id, host) = worker(&app, &path).await?;
+    let mut tx = app.pool().begin().await?;
+    if !fleet::drain(&mut *tx, id, &caller.name()).await? {
+        return Err(ApiError::conflict("worker_ended", "this worker has ended"));
+    }
+    let entry = Entry::new("worker.drained", host).id(id).of_installation();
+    audit::write(&mut *tx, caller.actor(), entry).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Have a drained worker claim again.
+#[utoipa::path(post, path = "/api/v1/fleet/workers/{worker}/resume", tag = "fleet",
+    security(("api_key" = ["fleet:admin"])), params(WorkerPath),
+    responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(crate) async fn undrain(
+    State(app): State<App>,
+    caller: Allowed<FleetAdmin>,
+    Path(path): Path<WorkerPath>,
+) -> Result<StatusCode> {
+    let (id, host) = worker(&app, &path).await?;
+    let mut tx = app.pool().begin().await?;
+    if fleet::undrain(&mut *tx, id).await? {
+        let entry = Entry::new("worker.resumed", host).id(id).of_installation();
+        audit::write(&mut *tx, caller.actor(), entry).await?;
+    }
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn worker(app: &App, path: &WorkerPath) -> Result<(WorkerId, String)> {
+    let id = WorkerId::from(path.worker);
+    let host = fleet::host(app.pool(), id).await?;
+    Ok((id, host.ok_or_else(|| ApiError::not_found("worker", path.worker))?))
 }

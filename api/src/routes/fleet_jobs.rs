@@ -152,6 +152,7 @@ impl JobFilter {
             kind: self.kind,
             queue: self.queue,
             project: self.project.map(ProjectId::from),
+            scope: None,
             text: self.text.filter(|text| !text.is_empty()),
         })
     }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     App,
-    auth::{Allowed, Client, ProjectRead, ProjectWrite},
+    auth::{Allowed, Caller, Client, ProjectRead, ProjectWrite},
     error::{ApiError, ErrorBody, Result},
     extract::{Json, Path},
     forge::{self, Event},
@@ -47,7 +47,7 @@ const PREFIX: &str = "bif_";
 pub(crate) struct SetForge {
     /// `github`, `gitlab`, or `gitea`, which is Forgejo too.
     #[schema(value_type = String)]
-    forge: Forge,
+    pub(crate) forge: Forge,
 }
 
 /// Who calls for a project.
@@ -65,7 +65,7 @@ pub(crate) struct NewForge {
     #[serde(flatten)]
     forge: ForgeView,
     /// For the forge. It is shown this once and never again.
-    secret: String,
+    pub(crate) secret: String,
 }
 
 /// A project's hook.
@@ -106,7 +106,12 @@ pub(crate) async fn set(
     Path(path): Path<ProjectPath>,
     Json(new): Json<SetForge>,
 ) -> Result<Json<NewForge>> {
-    let project = projects::find(&app, &caller, &path.project).await?;
+    Ok(Json(put(&app, &caller, &path.project, new).await?))
+}
+
+/// Has a forge call for a project.
+pub(crate) async fn put(app: &App, caller: &Caller, project: &str, new: SetForge) -> Result<NewForge> {
+    let project = projects::find(app, caller, project).await?;
     let vault = app.config.vault.as_ref().ok_or_else(|| {
         let message = "this installation has no key to keep secrets under: its operator sets `secrets_key`";
         ApiError::conflict("no_secrets_key", message)
@@ -120,7 +125,7 @@ pub(crate) async fn set(
     let entry = Entry::new("forge.set", &project.name).id(project.id).project(project.id);
     audit::write(&mut *tx, caller.actor(), entry.after(json!({ "forge": new.forge }))).await?;
     tx.commit().await?;
-    Ok(Json(NewForge { forge: view(&app, project.id, new.forge), secret }))
+    Ok(NewForge { forge: view(app, project.id, new.forge), secret })
 }
 
 /// Let no forge call for a project any more.

@@ -2,11 +2,11 @@
 
 mod artifacts;
 mod attempts;
-mod audit;
+pub(crate) mod audit;
 mod deliveries;
 pub(crate) mod fleet;
 pub(crate) mod fleet_jobs;
-mod forges;
+pub(crate) mod forges;
 mod health;
 pub(crate) mod invitations;
 pub(crate) mod keys;
@@ -21,12 +21,12 @@ mod reports;
 mod run_events;
 mod run_view;
 pub(crate) mod runs;
-mod schedules;
+pub(crate) mod schedules;
 pub(crate) mod secrets;
 mod session;
 mod uploads;
 mod validate;
-mod webhooks;
+pub(crate) mod webhooks;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -68,7 +68,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::create_own, keys::list_own))
         .routes(routes!(keys::revoke_own))
-        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::create, schedules::list))
+        .routes(routes!(schedules::update, schedules::delete))
         .routes(routes!(forges::read, forges::set, forges::delete))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::set, secrets::delete))
@@ -104,6 +105,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(fleet::pause))
         .routes(routes!(fleet::resume))
         .routes(routes!(fleet::workers))
+        .routes(routes!(fleet::drain))
+        .routes(routes!(fleet::undrain))
         .merge(OpenApiRouter::new().routes(routes!(forges::receive)).layer(DefaultBodyLimit::max(FORGE_LIMIT)))
         .merge(older::routes())
 }

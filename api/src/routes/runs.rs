@@ -185,7 +185,12 @@ pub(crate) fn started(app: &App, created: Created) -> Result<impl IntoResponse +
     Ok((StatusCode::CREATED, [(header::LOCATION, started.url.clone())], Json(started)))
 }
 
-async fn choose_pipeline(app: &App, project: &project_rows::Project, wish: Option<&str>) -> Result<PipelineId> {
+/// The pipeline that somebody names, or the one that goes without saying.
+pub(crate) async fn choose_pipeline(
+    app: &App,
+    project: &project_rows::Project,
+    wish: Option<&str>,
+) -> Result<PipelineId> {
     let pipelines = pipelines::list(app.pool(), project.id, None, 1000).await?;
     let chosen = match wish {
         Some(wish) => {

@@ -59,11 +59,11 @@ impl From<webhooks::Webhook> for Webhook {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateWebhook {
     /// `https://…` or `http://…`, without a password.
-    url: String,
+    pub(crate) url: String,
     /// All of them without it.
-    events: Option<Vec<String>>,
+    pub(crate) events: Option<Vec<String>>,
     /// A project's id or name, to be told of its runs alone.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
 }
 
 /// A webhook that was just made.
@@ -78,9 +78,9 @@ pub(crate) struct NewWebhookView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookChanges {
-    url: Option<String>,
-    events: Option<Vec<String>>,
-    active: Option<bool>,
+    pub(crate) url: Option<String>,
+    pub(crate) events: Option<Vec<String>>,
+    pub(crate) active: Option<bool>,
 }
 
 /// One message to one receiver.
@@ -150,7 +150,7 @@ impl From<webhooks::Attempt> for WebhookAttempt {
 #[into_params(parameter_in = Path)]
 pub(crate) struct WebhookPath {
     /// Its id.
-    webhook: Uuid,
+    pub(crate) webhook: Uuid,
 }
 
 /// A delivery by its id.
@@ -158,9 +158,9 @@ pub(crate) struct WebhookPath {
 #[into_params(parameter_in = Path)]
 pub(crate) struct DeliveryPath {
     /// The webhook's id.
-    webhook: Uuid,
+    pub(crate) webhook: Uuid,
     /// The delivery's id.
-    delivery: Uuid,
+    pub(crate) delivery: Uuid,
 }
 
 /// Make a webhook. It is signed by the Standard Webhooks convention.
@@ -171,12 +171,18 @@ pub(crate) async fn create(
     caller: Allowed<OrgAdmin>,
     Json(new): Json<CreateWebhook>,
 ) -> Result<(StatusCode, Json<NewWebhookView>)> {
+    let (secret, webhook) = make(&app, &caller, new).await?;
+    Ok((StatusCode::CREATED, Json(NewWebhookView { secret, webhook: webhook.into() })))
+}
+
+/// Makes a webhook; returns its signing secret with it.
+pub(crate) async fn make(app: &App, caller: &Caller, new: CreateWebhook) -> Result<(String, webhooks::Webhook)> {
     caller.require_whole_organization()?;
     check_url(&new.url)?;
     let events = new.events.unwrap_or_else(|| EVENTS.map(str::to_owned).into());
     check_events(&events)?;
     let project = match &new.project {
-        Some(project) => Some(projects::find(&app, &caller, project).await?.id),
+        Some(project) => Some(projects::find(app, caller, project).await?.id),
         None => None,
     };
     let vault = app.config.vault.as_ref().ok_or_else(|| {
@@ -191,7 +197,7 @@ pub(crate) async fn create(
     })?;
     audit::write(&mut *tx, caller.actor(), entry("webhook.created", &webhook).after(shown(&webhook))).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(NewWebhookView { secret, webhook: webhook.into() })))
+    Ok((secret, webhook))
 }
 
 /// The organization's webhooks, newest first.

@@ -2,6 +2,7 @@
 
 use sqlx::PgExecutor;
 
+use super::Scope;
 use crate::ids::WorkerId;
 
 /// A queue.
@@ -54,10 +55,15 @@ pub struct Worker {
     pub started_at: jiff_sqlx::Timestamp,
     /// When it ended.
     pub ended_at: Option<jiff_sqlx::Timestamp>,
+    /// Since when an operator wants it to claim nothing,
+    pub drained_at: Option<jiff_sqlx::Timestamp>,
+    /// and who.
+    pub drained_by: Option<String>,
 }
 
-/// All queues that have jobs, had some a minute ago, are paused or are served by a worker, by name.
-pub async fn queues(db: impl PgExecutor<'_>) -> Result<Vec<Queue>, sqlx::Error> {
+/// All queues that have jobs, had some a minute ago, are paused or are served by a worker, by name. Jobs are counted that are
+/// in `scope`, or all without one.
+pub async fn queues(db: impl PgExecutor<'_>, scope: Option<Scope>) -> Result<Vec<Queue>, sqlx::Error> {
     sqlx::query_as!(
         Queue,
         r#"
@@ -66,11 +72,15 @@ pub async fn queues(db: impl PgExecutor<'_>) -> Result<Vec<Queue>, sqlx::Error> 
                    count(*) filter (where state = 'scheduled') as scheduled,
                    count(*) filter (where state = 'running') as running,
                    extract(epoch from now() - min(run_at) filter (where state = 'ready'))::float8 as oldest
-            from jobs group by queue
+            from jobs
+            where ($1::uuid is null or organization_id = $1) and ($2::uuid is null or project_id = $2)
+            group by queue
         ),
         ended as (
             select queue as name, count(*) as ended from job_history
-            where ended_at > now() - interval '1 minute' group by queue
+            where ended_at > now() - interval '1 minute'
+              and ($1::uuid is null or organization_id = $1) and ($2::uuid is null or project_id = $2)
+            group by queue
         ),
         served as (
             select name, count(*) as workers from workers, unnest(queues) as name
@@ -83,7 +93,9 @@ pub async fn queues(db: impl PgExecutor<'_>) -> Result<Vec<Queue>, sqlx::Error> 
         from live full join ended using (name) full join served using (name)
              full join (select * from queues where paused_at is not null) q using (name)
         order by name
-        "#
+        "#,
+        scope.map(|scope| scope.organization.uuid()),
+        scope.and_then(|scope| scope.project_uuid())
     )
     .fetch_all(db)
     .await
@@ -128,7 +140,7 @@ pub async fn workers(
         select w.id as "id: WorkerId", host, pid, version, queues, slots, w.state::text as "state!",
                (select count(*) from jobs j where j.worker_id = w.id and j.state = 'running') as "jobs!",
                beat_at as "beat_at: jiff_sqlx::Timestamp", started_at as "started_at: jiff_sqlx::Timestamp",
-               ended_at as "ended_at: jiff_sqlx::Timestamp"
+               ended_at as "ended_at: jiff_sqlx::Timestamp", drained_at as "drained_at: jiff_sqlx::Timestamp", drained_by
         from workers w
         where (not $1 or w.state in ('alive', 'draining')) and ($2::uuid is null or w.id < $2)
         order by w.id desc limit $3
@@ -139,6 +151,41 @@ pub async fn workers(
     )
     .fetch_all(db)
     .await
+}
+
+/// From now on it claims nothing, hands over what it holds at its next beat, and stays. `false` if it is not at work.
+pub async fn drain(db: impl PgExecutor<'_>, id: WorkerId, by: &str) -> Result<bool, sqlx::Error> {
+    let drained = sqlx::query!(
+        r#"
+        update workers
+        set state = 'draining', drained_at = coalesce(drained_at, now()), drained_by = coalesce(drained_by, $2)
+        where id = $1 and state in ('alive', 'draining')
+        "#,
+        id.uuid(),
+        by
+    )
+    .execute(db)
+    .await?;
+    Ok(drained.rows_affected() > 0)
+}
+
+/// It claims again from its next beat on, unless it stops. `false` if it was not drained.
+pub async fn undrain(db: impl PgExecutor<'_>, id: WorkerId) -> Result<bool, sqlx::Error> {
+    let undrained = sqlx::query!(
+        r#"
+        update workers set drained_at = null, drained_by = null
+        where id = $1 and drained_at is not null and state in ('alive', 'draining')
+        "#,
+        id.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(undrained.rows_affected() > 0)
+}
+
+/// A worker's machine, for people.
+pub async fn host(db: impl PgExecutor<'_>, id: WorkerId) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!("select host from workers where id = $1", id.uuid()).fetch_optional(db).await
 }
 
 /// How many jobs of a kind are in a state.
@@ -231,8 +278,12 @@ pub struct HeldJob {
     pub what: Option<String>,
 }
 
-/// What these workers have at the moment.
-pub async fn held_jobs(db: impl PgExecutor<'_>, workers: &[WorkerId]) -> Result<Vec<HeldJob>, sqlx::Error> {
+/// What these workers have at the moment, as far as it is in `scope`, or all without one.
+pub async fn held_jobs(
+    db: impl PgExecutor<'_>,
+    scope: Option<Scope>,
+    workers: &[WorkerId],
+) -> Result<Vec<HeldJob>, sqlx::Error> {
     let workers: Vec<_> = workers.iter().map(|id| id.uuid()).collect();
     sqlx::query_as!(
         HeldJob,
@@ -242,9 +293,12 @@ pub async fn held_jobs(db: impl PgExecutor<'_>, workers: &[WorkerId]) -> Result<
         from jobs j left join pipeline_runs r on r.id = j.run_id left join projects p on p.id = r.project_id
              left join pipeline_steps s on s.id = j.step_id
         where j.state = 'running' and j.worker_id = any($1)
+          and ($2::uuid is null or j.organization_id = $2) and ($3::uuid is null or j.project_id = $3)
         order by j.claimed_at
         "#,
-        &workers
+        &workers,
+        scope.map(|scope| scope.organization.uuid()),
+        scope.and_then(|scope| scope.project_uuid())
     )
     .fetch_all(db)
     .await

@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use super::Scope;
 use crate::ids::{JobId, OrganizationId, ProjectId, RunId, StepId, WorkerId};
 
 /// The states of a job that has not ended.
@@ -24,6 +25,8 @@ pub struct Filter {
     pub queue: Option<String>,
     /// Only those of this project.
     pub project: Option<ProjectId>,
+    /// Only those of this organization, and of this project of it.
+    pub scope: Option<Scope>,
     /// Only those whose id, arguments or error have this text in them.
     pub text: Option<String>,
 }
@@ -118,6 +121,7 @@ pub async fn list(
                and ($6::text is null or queue = $6) and ($7::uuid is null or project_id = $7)
                and ($8::text is null or id::text = $8 or strpos(lower(args::text), lower($8)) > 0)
                and ($9::uuid is null or id < $9)
+               and ($11::uuid is null or organization_id = $11) and ($12::uuid is null or project_id = $12)
              order by id desc limit $10)
             union all
             -- Apart from those that succeeded: an index of their own finds the few among the many.
@@ -130,6 +134,7 @@ pub async fn list(
                and ($8::text is null or id::text = $8 or strpos(lower(args::text), lower($8)) > 0
                     or strpos(lower(error), lower($8)) > 0)
                and ($9::uuid is null or id < $9)
+               and ($11::uuid is null or organization_id = $11) and ($12::uuid is null or project_id = $12)
              order by id desc limit $10)
             union all
             (select id, kind, queue, ended_as::text, priority, attempt, max_attempts, deaths, worker_id, false, args,
@@ -139,6 +144,7 @@ pub async fn list(
                and ($7::uuid is null or project_id = $7)
                and ($8::text is null or id::text = $8 or strpos(lower(args::text), lower($8)) > 0)
                and ($9::uuid is null or id < $9)
+               and ($11::uuid is null or organization_id = $11) and ($12::uuid is null or project_id = $12)
              order by id desc limit $10)
         ) j
         order by id desc limit $10
@@ -152,7 +158,9 @@ pub async fn list(
         filter.project.map(ProjectId::uuid),
         filter.text,
         before.map(JobId::uuid),
-        limit
+        limit,
+        filter.scope.map(|scope| scope.organization.uuid()),
+        filter.scope.and_then(|scope| scope.project_uuid())
     )
     .fetch_all(db)
     .await

@@ -44,6 +44,8 @@ pub struct Unplanned {
     pub fork: bool,
     /// Values for the file's own variables.
     pub variables: Json<GivenVariables>,
+    /// A schedule that somebody added started it: whatever the file says of events.
+    pub is_added: bool,
 }
 
 /// Reads a run to plan; `None` when it was deleted.
@@ -54,11 +56,13 @@ pub async fn read(pool: &PgPool, id: RunId) -> Result<Option<Unplanned>, sqlx::E
         select r.status as "status: RunStatus", r.number, r.trigger as "trigger: RunTrigger", r.git_ref, r.branch,
                r.commit_sha, p.id as "project_id: ProjectId", p.name as project, p.repository,
                l.id as "pipeline_id: PipelineId", l.name as pipeline, l.file, l.config,
-               r.mr_action, r.fork, r.variables as "variables: Json<GivenVariables>"
+               r.mr_action, r.fork, r.variables as "variables: Json<GivenVariables>",
+               coalesce(r.trigger = 'schedule' and starts_with(r.delivery, $2 || '/'), false) as "is_added!"
         from pipeline_runs r join projects p on p.id = r.project_id join pipelines l on l.id = r.pipeline_id
         where r.id = $1
         "#,
-        id.uuid()
+        id.uuid(),
+        super::schedules::ADDED
     )
     .fetch_optional(pool)
     .await

@@ -1,4 +1,5 @@
-//! Schedules: what the clock starts. They are those of the newest commit of a project's default branch that was planned.
+//! Schedules: what the clock starts. They are those of the newest commit of a project's default branch that was planned, and
+//! those that somebody added by hand.
 
 use jiff::Timestamp;
 use sqlx::{PgConnection, PgExecutor, Postgres, Transaction};
@@ -32,7 +33,16 @@ pub struct Scheduled {
     pub next_at: jiff_sqlx::Timestamp,
     /// When it was due last.
     pub last_at: Option<jiff_sqlx::Timestamp>,
+    /// Who added it by hand; none where a file has it.
+    pub added_by: Option<String>,
+    /// Since when it starts nothing,
+    pub paused_at: Option<jiff_sqlx::Timestamp>,
+    /// and by whom.
+    pub paused_by: Option<String>,
 }
+
+/// What the deliveries of those begin with that somebody added by hand: no file has to admit their runs.
+pub(super) const ADDED: &str = "added";
 
 /// Takes over the schedules of a commit of the default branch, unless those of a later run are there.
 pub async fn take_over(
@@ -74,7 +84,8 @@ pub async fn replace(db: &mut PgConnection, pipeline: PipelineId, schedules: &[S
     sqlx::query!(
         r#"
         delete from schedules
-        where pipeline_id = $1 and (cron, timezone) not in (select * from unnest($2::text[], $3::text[]))
+        where pipeline_id = $1 and added_by is null
+          and (cron, timezone) not in (select * from unnest($2::text[], $3::text[]))
         "#,
         pipeline.uuid(),
         &crons,
@@ -109,10 +120,10 @@ pub async fn fire(tx: &mut Transaction<'_, Postgres>, wake: &Wake) -> Result<Opt
         r#"
         select s.id as "id: ScheduleId", s.organization_id as "organization_id: OrganizationId",
                s.project_id as "project_id: ProjectId", s.pipeline_id as "pipeline_id: PipelineId", s.cron, s.timezone,
-               s.next_at as "next_at: jiff_sqlx::Timestamp", p.default_branch,
+               s.next_at as "next_at: jiff_sqlx::Timestamp", p.default_branch, s.added_by,
                now() as "now!: jiff_sqlx::Timestamp"
         from schedules s join projects p on p.id = s.project_id
-        where s.next_at <= now() order by s.next_at limit 1 for update of s skip locked
+        where s.next_at <= now() and s.paused_at is null order by s.next_at limit 1 for update of s skip locked
         "#
     )
     .fetch_optional(&mut **tx)
@@ -139,7 +150,12 @@ pub async fn fire(tx: &mut Transaction<'_, Postgres>, wake: &Wake) -> Result<Opt
         git_ref: format!("refs/heads/{}", due.default_branch),
         branch: Some(due.default_branch),
         commit_sha: None,
-        delivery: Some(format!("schedule/{}/{}", due.id, due.next_at.to_jiff())),
+        delivery: Some(format!(
+            "{}/{}/{}",
+            if due.added_by.is_some() { ADDED } else { "schedule" },
+            due.id,
+            due.next_at.to_jiff()
+        )),
         created_by: format!("schedule {}", schedule.cron),
         merge_request: None,
         variables: Default::default(),
@@ -150,7 +166,8 @@ pub async fn fire(tx: &mut Transaction<'_, Postgres>, wake: &Wake) -> Result<Opt
 /// Milliseconds until the next one is due; none without any.
 pub async fn wait_ms(db: impl PgExecutor<'_>) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select (extract(epoch from min(next_at) - clock_timestamp()) * 1000)::bigint from schedules"#
+        r#"select (extract(epoch from min(next_at) - clock_timestamp()) * 1000)::bigint from schedules
+           where paused_at is null"#
     )
     .fetch_one(db)
     .await
@@ -168,7 +185,8 @@ pub async fn list(
         Scheduled,
         r#"
         select s.id as "id: ScheduleId", s.pipeline_id as "pipeline_id: PipelineId", l.name as pipeline, s.cron,
-               s.timezone, s.next_at as "next_at: jiff_sqlx::Timestamp", s.last_at as "last_at: jiff_sqlx::Timestamp"
+               s.timezone, s.next_at as "next_at: jiff_sqlx::Timestamp", s.last_at as "last_at: jiff_sqlx::Timestamp",
+               s.added_by, s.paused_at as "paused_at: jiff_sqlx::Timestamp", s.paused_by
         from schedules s join pipelines l on l.id = s.pipeline_id
         where s.organization_id = $1 and s.project_id = $2 and ($3::uuid is null or s.id > $3)
         order by s.id limit $4
@@ -176,6 +194,123 @@ pub async fn list(
         scope.organization.uuid(),
         project.uuid(),
         after.map(ScheduleId::uuid),
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// One of a project's schedules.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    id: ScheduleId,
+) -> Result<Option<Scheduled>, sqlx::Error> {
+    sqlx::query_as!(
+        Scheduled,
+        r#"
+        select s.id as "id: ScheduleId", s.pipeline_id as "pipeline_id: PipelineId", l.name as pipeline, s.cron,
+               s.timezone, s.next_at as "next_at: jiff_sqlx::Timestamp", s.last_at as "last_at: jiff_sqlx::Timestamp",
+               s.added_by, s.paused_at as "paused_at: jiff_sqlx::Timestamp", s.paused_by
+        from schedules s join pipelines l on l.id = s.pipeline_id
+        where s.project_id = $1 and s.id = $2
+        "#,
+        project.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Adds one by hand; none where the pipeline has the same already.
+pub async fn add(
+    db: impl PgExecutor<'_>,
+    pipeline: PipelineId,
+    schedule: &Schedule,
+    next: Timestamp,
+    by: &str,
+) -> Result<Option<ScheduleId>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        insert into schedules (id, organization_id, project_id, pipeline_id, cron, timezone, next_at, added_by)
+        select $2, organization_id, project_id, id, $3, $4, $5, $6 from pipelines where id = $1
+        on conflict on constraint schedules_are_unique do nothing
+        returning id as "id: ScheduleId"
+        "#,
+        pipeline.uuid(),
+        ScheduleId::new().uuid(),
+        schedule.cron,
+        schedule.timezone,
+        jiff_sqlx::Timestamp::from(next) as jiff_sqlx::Timestamp,
+        by
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Has it start nothing until it is resumed.
+pub async fn pause(db: impl PgExecutor<'_>, id: ScheduleId, by: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update schedules set paused_at = now(), paused_by = $2 where id = $1 and paused_at is null",
+        id.uuid(),
+        by
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Has it start runs again, first at `next`: what was due meanwhile does not come.
+pub async fn resume(db: impl PgExecutor<'_>, id: ScheduleId, next: Timestamp) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update schedules set paused_at = null, paused_by = null, next_at = $2 where id = $1 and paused_at is not null",
+        id.uuid(),
+        jiff_sqlx::Timestamp::from(next) as jiff_sqlx::Timestamp
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Deletes one that somebody added; `false` if there is none such.
+pub async fn delete(db: impl PgExecutor<'_>, id: ScheduleId) -> Result<bool, sqlx::Error> {
+    let deleted = sqlx::query!("delete from schedules where id = $1 and added_by is not null", id.uuid()).execute(db);
+    Ok(deleted.await?.rows_affected() > 0)
+}
+
+/// A schedule with whose it is.
+#[derive(Clone, Debug)]
+pub struct OfFleet {
+    /// The organization's name.
+    pub organization: String,
+    /// The project's name.
+    pub project: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Five fields.
+    pub cron: String,
+    /// The time zone that they are about.
+    pub timezone: String,
+    /// When it is due.
+    pub next_at: jiff_sqlx::Timestamp,
+    /// Since when it starts nothing.
+    pub paused_at: Option<jiff_sqlx::Timestamp>,
+}
+
+/// Schedules of an organization, or of all, those due next first.
+pub async fn upcoming(db: impl PgExecutor<'_>, scope: Option<Scope>, limit: i64) -> Result<Vec<OfFleet>, sqlx::Error> {
+    sqlx::query_as!(
+        OfFleet,
+        r#"
+        select o.name as organization, p.name as project, l.name as pipeline, s.cron, s.timezone,
+               s.next_at as "next_at: jiff_sqlx::Timestamp", s.paused_at as "paused_at: jiff_sqlx::Timestamp"
+        from schedules s join pipelines l on l.id = s.pipeline_id join projects p on p.id = s.project_id
+             join organizations o on o.id = s.organization_id
+        where ($1::uuid is null or s.organization_id = $1) and ($2::uuid is null or s.project_id = $2)
+        order by s.paused_at is not null, s.next_at limit $3
+        "#,
+        scope.map(|scope| scope.organization.uuid()),
+        scope.and_then(|scope| scope.project_uuid()),
         limit
     )
     .fetch_all(db)

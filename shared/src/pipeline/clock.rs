@@ -6,6 +6,19 @@ use jiff::{Timestamp, tz::TimeZoneDatabase};
 use super::definition::Schedule;
 
 impl Schedule {
+    /// Whether it is one at all.
+    ///
+    /// # Errors
+    /// The field that is wrong, and what of it.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        if TimeZoneDatabase::bundled().get(&self.timezone).is_err() {
+            let message = format!("{:?} is no time zone; write one like Europe/Berlin, or UTC", self.timezone);
+            return Err(("timezone", message));
+        }
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        parser.parse(&self.cron).map(drop).map_err(|error| ("cron", format!("{:?}: {error}", self.cron)))
+    }
+
     /// The first moment after that one; none if there is no such day, or for what is no schedule.
     pub fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
         let zone = TimeZoneDatabase::bundled().get(&self.timezone).ok()?;
@@ -43,6 +56,17 @@ mod tests {
         let first = next("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z");
         assert_eq!(&first[..10], "2026-10-25");
         assert_eq!(&next("30 2 * * *", "Europe/Berlin", &first)[..10], "2026-10-26");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_field() {
+        let check = |cron: &str, timezone: &str| {
+            Schedule { cron: cron.into(), timezone: timezone.into() }.check().map_err(|(field, _)| field)
+        };
+        assert_eq!(check("*/5 * * * 1-5", "Europe/Berlin"), Ok(()));
+        assert_eq!(check("often", "UTC"), Err("cron"));
+        assert_eq!(check("0 0 * * * *", "UTC"), Err("cron"));
+        assert_eq!(check("0 0 * * *", "Nowhere/At_All"), Err("timezone"));
     }
 
     #[test]

@@ -171,6 +171,11 @@ impl Claim {
         &self.signals.cancelled
     }
 
+    /// Cancelled once somebody else is to go on with this job: an operator drains the worker.
+    pub fn hand_over(&self) -> &CancellationToken {
+        &self.signals.hand_over
+    }
+
     /// The lease, for statements that write only while it holds.
     pub fn lease(&self) -> i64 {
         self.lease

@@ -49,8 +49,8 @@ pub enum JobError {
         /// The version of the arguments.
         version: u64,
     },
-    /// The worker stops; whoever comes next goes on with the job.
-    #[error("the worker is stopping")]
+    /// The worker stops or is drained; whoever comes next goes on with the job.
+    #[error("the worker is stopping, or drained")]
     HandOver,
     /// The queue refused.
     #[error(transparent)]

@@ -58,6 +58,8 @@ pub struct Member {
     acting: watch::Sender<Option<Duration>>,
     lost: CancellationToken,
     draining: AtomicBool,
+    /// As the last beat said.
+    drained: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,7 @@ struct Leases {
 pub(super) struct Signals {
     pub(super) lost: CancellationToken,
     pub(super) cancelled: CancellationToken,
+    pub(super) hand_over: CancellationToken,
 }
 
 /// Registers this process as a worker: one row with a fresh id. `lock` is the direct connection of its advisory lock.
@@ -106,6 +109,7 @@ pub async fn register(
         acting: watch::Sender::new(Some(boot_time())),
         lost: CancellationToken::new(),
         draining: AtomicBool::new(false),
+        drained: AtomicBool::new(false),
     };
     member.lock(lock).await?;
     Ok(Arc::new(member))
@@ -179,9 +183,26 @@ impl Member {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Whether it claims nothing any more.
+    /// Whether it claims nothing, for good or until an operator says otherwise.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire) || self.lost.is_cancelled()
+        self.draining.load(Ordering::Acquire) || self.lost.is_cancelled() || self.is_drained()
+    }
+
+    /// Whether an operator wants it to claim nothing.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire)
+    }
+
+    /// What a beat said an operator wants. Those who work on claims hand them over; so does who gets the reply of a claim
+    /// that was on its way.
+    fn set_drained(&self, drained: bool) {
+        if self.drained.swap(drained, Ordering::AcqRel) != drained {
+            tracing::info!(drained, "an operator decides whether this worker claims");
+        }
+        // Also when it is not new: a claim may have arrived since.
+        if drained {
+            self.leases().held.values().for_each(|signals| signals.hand_over.cancel());
+        }
     }
 
     /// Others took over: every claim of this incarnation is lost.
@@ -228,8 +249,17 @@ pub(super) struct Announced {
 impl Announced {
     /// The reply names this job: it is held from now on, with no moment in between in which it is neither.
     pub(super) fn arrived(&self, job: JobId) -> Signals {
-        let signals = Signals { lost: self.member.lost.child_token(), cancelled: CancellationToken::new() };
-        self.member.leases().held.insert((job, self.lease), signals.clone());
+        let signals = Signals {
+            lost: self.member.lost.child_token(),
+            cancelled: CancellationToken::new(),
+            hand_over: CancellationToken::new(),
+        };
+        let mut leases = self.member.leases();
+        leases.held.insert((job, self.lease), signals.clone());
+        // Asked with the leases locked: whoever drains the worker later finds the claim among them.
+        if self.member.is_drained() {
+            signals.hand_over.cancel();
+        }
         signals
     }
 }
@@ -279,9 +309,9 @@ pub async fn beat(member: &Arc<Member>, lock: &mut PgConnection) -> Result<Beat,
         r#"
         with beat as (
             update workers set beat = beat + 1, beat_at = now(),
-                   state = case when $2 then 'draining'::worker_state else state end
+                   state = case when $2 or drained_at is not null then 'draining'::worker_state else 'alive' end
             where id = $1 and state in ('alive', 'draining')
-            returning id, beat
+            returning id, beat, drained_at is not null as drained
         ),
         -- Look at the locks without ever taking one.
         locks as materialized (
@@ -292,6 +322,7 @@ pub async fn beat(member: &Arc<Member>, lock: &mut PgConnection) -> Result<Beat,
         select w.id as "id: WorkerId",
                coalesce(b.beat, w.beat) as "beat!",
                l.objid is not null as "locked!",
+               coalesce(b.drained, false) as "drained!",
                (select (extract(epoch from min(run_at) - now()) * 1000)::bigint from jobs
                 where state = 'scheduled') as next_due_ms,
                exists (select from unnest($4::text[]) as q (name)
@@ -320,6 +351,7 @@ pub async fn beat(member: &Arc<Member>, lock: &mut PgConnection) -> Result<Beat,
     for row in rows {
         if row.id == member.id {
             beat.alive = true;
+            member.set_drained(row.drained);
             beat.next_due_ms = row.next_due_ms;
             beat.backlog = row.backlog;
             held = row

@@ -7,6 +7,8 @@ mod artifacts;
 mod barriers;
 mod fleet;
 mod log;
+mod organization;
+mod project_settings;
 mod projects;
 mod run;
 mod settings;

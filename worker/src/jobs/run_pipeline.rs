@@ -114,8 +114,9 @@ async fn plan(
         tx.commit().await?;
     }
     let event = event_of(run);
-    if let Err(reason) = pipeline::filters::admits(&pipeline, &event) {
-        return Ok(Err(skipped(reason)));
+    match pipeline::filters::admits(&pipeline, &event) {
+        Err(reason) if !run.is_added => return Ok(Err(skipped(reason))),
+        _ => {}
     }
     let context = pipeline::Context {
         project_id: run.project_id.to_string(),

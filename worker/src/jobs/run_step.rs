@@ -129,6 +129,7 @@ async fn start(
         tokio::select! {
             biased;
             () = cx.stopping.cancelled() => return Err(JobError::HandOver),
+            () = claim.hand_over().cancelled() => return Err(JobError::HandOver),
             () = claim.cancelled().cancelled() => {
                 cx.executor.stop(handle, Duration::ZERO).await.map_err(outside)?;
                 return Ok(Begun::Over(step_end::StepEnd::NeverBegan));
@@ -175,6 +176,7 @@ async fn watch(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) 
     tokio::select! {
         biased;
         () = cx.stopping.cancelled() => Err(JobError::HandOver),
+        () = claim.hand_over().cancelled() => Err(JobError::HandOver),
         end = work => end,
         error = stop => error,
         error = tell => error,

@@ -8,6 +8,7 @@ use super::{
     super::{
         error::{Result, Visitor},
         layout::{Layout, page},
+        text::part,
     },
     PipelinePath, Progress, address, find,
 };
@@ -19,6 +20,7 @@ struct StartPage {
     layout: Layout,
     progress: Progress,
     project: Project,
+    project_href: String,
     pipeline: String,
     address: String,
     /// What the pipeline is read from.
@@ -52,6 +54,7 @@ pub(in crate::pages) async fn show(
     Ok(page(&StartPage {
         layout: Layout::of(&caller, "projects", format!("Set up {}", project.name)),
         progress: Progress { now: 3 },
+        project_href: format!("/projects/{}", part(&project.name)),
         address: address(&project, &pipeline),
         source: match &pipeline.file {
             Some(file) => format!("the file {file}"),
