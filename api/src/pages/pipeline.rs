@@ -14,6 +14,8 @@ use buildit_shared::{
     },
     domain::{RunStatus, RunTrigger},
     ids::RunId,
+    permission::Permission,
+    pipeline::GivenVariables,
 };
 use serde::Deserialize;
 
@@ -34,7 +36,6 @@ use crate::{
         runs::{self, RunFilter, StartRun},
     },
 };
-use buildit_shared::permission::Permission;
 
 const PAGE: i64 = 30;
 /// How many runs the trend shows.
@@ -63,6 +64,9 @@ pub(super) struct Wanted {
 pub(super) struct Start {
     #[serde(default)]
     branch: String,
+    /// One a line, as `NAME=value`.
+    #[serde(default)]
+    variables: String,
 }
 
 #[derive(Template)]
@@ -280,7 +284,19 @@ pub(super) async fn start(
 ) -> Result<Response> {
     let (project, pipeline) = find(&app, &caller, &path).await?;
     let git_ref = Some(start.branch.trim().to_owned()).filter(|branch| !branch.is_empty());
-    let start = StartRun { git_ref, ..StartRun::default() };
+    let start = StartRun { git_ref, variables: variables(&start.variables)?, ..StartRun::default() };
     let created = runs::start_run(&app, &caller, &project, pipeline.id, &start, RunTrigger::Manual).await?;
     Ok(Redirect::to(&format!("/runs/{}", created.run_id)).into_response())
+}
+
+/// What somebody wrote, one variable a line.
+fn variables(text: &str) -> Result<GivenVariables> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let read = lines.map(|line| -> Result<(String, String)> {
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| ApiError::invalid("variables", format!("{line:?} is no line of the form NAME=value")))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    });
+    read.collect()
 }

@@ -78,6 +78,8 @@ struct RunPage {
     may_cancel: bool,
     may_retry: bool,
     may_rerun: bool,
+    /// The step that is shown, where the run can go on anew from it.
+    retry_from: Option<String>,
 }
 
 struct Facts {
@@ -89,6 +91,15 @@ struct Facts {
     sha: Option<String>,
     created: When,
     generation: i32,
+    /// What it was started with, as `NAME=value`.
+    variables: Vec<String>,
+}
+
+/// What is to be run anew.
+#[derive(Deserialize)]
+pub(super) struct Retry {
+    /// A step and all that depend on it, instead of what failed.
+    from: Option<String>,
 }
 
 /// The one sentence that says how it stands, and what to do.
@@ -247,6 +258,7 @@ async fn render(
             created: When::of(run.created_at),
             generation: run.generation,
             by: run.created_by.clone(),
+            variables: run.variables.0.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         },
         verdict,
         diagnostics: run.diagnostics.as_ref().map(diagnostics::stored).unwrap_or_default(),
@@ -268,6 +280,9 @@ async fn render(
         may_cancel: may_write && !is_ended && run.cancel_requested_at.is_none(),
         may_retry: may_write && matches!(run.status, RunStatus::Failure | RunStatus::Error | RunStatus::Cancelled),
         may_rerun: may_write && is_ended,
+        retry_from: selected
+            .filter(|step| may_write && is_ended && step.started_at.is_some())
+            .map(|step| step.name.clone()),
         project: run.project,
         pipeline: run.pipeline,
         number: run.number,
@@ -437,9 +452,9 @@ pub(super) async fn retry(
     State(app): State<App>,
     caller: Visitor<ProjectWrite>,
     Path(path): Path<RunPath>,
-    _form: Form<Nothing>,
+    Form(retry): Form<Retry>,
 ) -> Result<Response> {
-    runs::retry_run(&app, &caller, path.run, None).await?;
+    runs::retry_run(&app, &caller, path.run, retry.from.as_deref()).await?;
     Ok(back(path.run))
 }
 

@@ -166,3 +166,43 @@ async fn what_waits_says_for_what() {
     assert_eq!(status, 204);
     page.until("document.title.includes('failure')").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_begins_with_variables_and_goes_on_anew_from_a_step() {
+    let (installation, _worker, _browser, page) = started().await;
+    let file = "pipeline:
+  variables: { profile: debug }
+  steps:
+    - { name: build, image: debian, commands: ['echo built ${custom.profile}'] }
+    - { name: test, image: debian, commands: ['echo tested'] }
+";
+    installation.project("web", &[(".platform.yaml", file)]).await;
+    page.open("/projects/web/pipelines/default").await;
+    page.eval("document.querySelector('details.more').open = true").await;
+    page.fill("textarea[name=variables]", "release").await;
+    page.follow("main form[method=post] button").await;
+    page.shows("is no line of the form NAME=value").await;
+    page.open("/projects/web/pipelines/default").await;
+    page.eval("document.querySelector('details.more').open = true").await;
+    page.pictures("pipeline-variables").await;
+    page.fill("textarea[name=variables]", "profile=release").await;
+    page.follow("main form[method=post] button").await;
+    page.until("document.title.includes('success')").await;
+    page.shows("profile=release").await;
+    let run = page.eval("location.pathname").await;
+    let run = run.as_str().unwrap().trim_start_matches("/runs/").to_owned();
+    assert!(installation.log(&run, "build").await.contains("built release"));
+
+    page.open(&format!("/runs/{run}/steps/test")).await;
+    page.shows("Retry from test").await;
+    page.pictures("run-ended").await;
+    page.follow("#retry-from").await;
+    let again = installation.until(&run, "it ran anew", |run| {
+        run["status"] == "success" && run["steps"][1]["attempts"].as_array().is_some_and(|all| all.len() == 2)
+    });
+    assert_eq!(
+        again.await["steps"][0]["attempts"].as_array().unwrap().len(),
+        1,
+        "the step before it was left as it was"
+    );
+}
