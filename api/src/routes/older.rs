@@ -96,7 +96,8 @@ impl OlderPath {
 /// Start a run.
 #[utoipa::path(post, path = "/api/projects/{project}/pipelines", tag = "older",
     security(("api_key" = ["run:trigger"])), params(ProjectPath), request_body = StartRun,
-    responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]
+    responses((status = 201, body = Started), (status = 200, description = "it was started before", body = Started),
+              (status = "4XX", body = ErrorBody)))]
 async fn create(
     state: State<App>,
     caller: Allowed<RunTrigger>,
@@ -223,7 +224,8 @@ async fn artifacts(
 /// Start a run of this pipeline.
 #[utoipa::path(post, path = "/api/v1/pipelines/{pipeline}/runs", tag = "older",
     security(("api_key" = ["run:trigger"])), params(PipelinePath), request_body = StartRun,
-    responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]
+    responses((status = 201, body = Started), (status = 200, description = "it was started before", body = Started),
+              (status = "4XX", body = ErrorBody)))]
 async fn create_of_pipeline(
     State(app): State<App>,
     caller: Allowed<RunTrigger>,

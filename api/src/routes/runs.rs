@@ -56,6 +56,9 @@ pub(crate) struct StartRun {
     /// the run see them.
     #[serde(default)]
     pub(crate) variables: GivenVariables,
+    /// An id of the caller's choice: however often it is sent for a pipeline, there is one run. Whoever got no answer can
+    /// ask again.
+    pub(crate) delivery: Option<Uuid>,
 }
 
 /// What to run anew.
@@ -121,7 +124,8 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<run_que
 /// Start a run.
 #[utoipa::path(post, path = "/api/v1/projects/{project}/runs", tag = "runs",
     security(("api_key" = ["run:trigger"])), params(ProjectPath), request_body = StartRun,
-    responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]
+    responses((status = 201, body = Started), (status = 200, description = "it was started before", body = Started),
+              (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Allowed<MayTrigger>,
@@ -153,7 +157,8 @@ pub(crate) async fn start_run(
         git_ref: git_ref.full,
         branch: git_ref.branch,
         commit_sha: commit.or(git_ref.commit),
-        delivery: None,
+        // Apart from those of pushes.
+        delivery: start.delivery.map(|id| format!("api/{id}")),
         created_by: caller.name(),
         merge_request: None,
         variables: start.variables.clone(),
@@ -161,6 +166,9 @@ pub(crate) async fn start_run(
     let mut tx = app.pool().begin().await?;
     let wake = app.notifier.wake(RunPipeline::QUEUE);
     let created = create_run::create(&mut tx, &new, &wake).await?;
+    if !created.new {
+        return Ok(created);
+    }
     let entry = entry("run.started", created.run_id, created.number, project.id);
     let mut after = json!({ "ref": new.git_ref, "trigger": new.trigger });
     if !new.variables.is_empty() {
@@ -182,7 +190,8 @@ pub(crate) fn entry(action: &'static str, run: RunId, number: i32, project: Proj
 /// The answer to a run that was started.
 pub(crate) fn started(app: &App, created: Created) -> Result<impl IntoResponse + use<>> {
     let started = Started::of(app, created.run_id, created.number, created.status);
-    Ok((StatusCode::CREATED, [(header::LOCATION, started.url.clone())], Json(started)))
+    let status = if created.new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(header::LOCATION, started.url.clone())], Json(started)))
 }
 
 /// The pipeline that somebody names, or the one that goes without saying.

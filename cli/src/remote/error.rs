@@ -11,7 +11,12 @@ use crate::exit::{Exit, Problem};
 pub(super) enum Error {
     /// Nobody answered.
     #[error("no BuildIt answers at {url}: {cause}")]
-    Away { url: Url, cause: String },
+    Away {
+        url: Url,
+        cause: String,
+        /// It got no request.
+        unasked: bool,
+    },
     /// It answered that it cannot at the moment.
     #[error("BuildIt at {url} cannot answer at the moment: {message}")]
     Busy { url: Url, message: String },
@@ -61,12 +66,17 @@ impl Error {
             cause = source;
         }
         let cause = if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() };
-        Self::Away { url: url.clone(), cause }
+        Self::Away { url: url.clone(), cause, unasked: error.is_connect() }
     }
 
     /// It may go by itself.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Away { .. } | Self::Busy { .. })
+    }
+
+    /// It may have done what it was asked for.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Away { unasked: false, .. } | Self::Busy { .. })
     }
 
     /// How the command ends with it.

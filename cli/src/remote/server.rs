@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
@@ -17,6 +17,9 @@ use crate::exit::Problem;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// For a request whose answer is no stream.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long something is asked for again that may have been done, and how often.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
 /// Items of a list that are asked for at once; the server gives no more.
 const PAGE: usize = 200;
 
@@ -74,6 +77,31 @@ impl Server {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// `POST` of something that does no harm when it comes twice: asked again where it is not known whether it was done.
+    pub(super) async fn post_again<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let begun = Instant::now();
+        let mut open = false;
+        loop {
+            let error = match self.post(path, body).await {
+                Err(error) if error.is_passing() => error,
+                answer => {
+                    self.answers();
+                    return answer;
+                }
+            };
+            open |= error.is_open();
+            if !open || begun.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            self.says_nothing(&error);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// `PUT` with a JSON body, answered by nothing.
     pub(super) async fn put(&self, path: &[&str], body: &impl Serialize) -> Result<(), Error> {
         self.answer(self.request(Method::PUT, path).json(body).timeout(LIMIT)).await.map(|_| ())
@@ -114,9 +142,9 @@ impl Server {
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        tokio::time::timeout(LIMIT, self.answer(request))
-            .await
-            .unwrap_or_else(|_| Err(Error::Away { url: self.url().clone(), cause: "no answer in time".into() }))
+        tokio::time::timeout(LIMIT, self.answer(request)).await.unwrap_or_else(|_| {
+            Err(Error::Away { url: self.url().clone(), cause: "no answer in time".into(), unasked: false })
+        })
     }
 
     /// Tells that it does not answer, once for however many streams.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     arguments,
@@ -28,14 +29,16 @@ pub(super) async fn run(server: &Server, arguments: arguments::Trigger) -> Resul
         // A commit can stand for itself.
         (None, None) => arguments.commit.clone(),
     };
-    let mut wish = json!({ "variables": variables });
+    // By this id a request whose answer was lost can be sent again.
+    let mut wish = json!({ "variables": variables, "delivery": Uuid::new_v4() });
     let fields = [("ref", named), ("commit", arguments.commit), ("pipeline", arguments.pipeline)];
     for (field, value) in fields {
         if let Some(value) = value {
             wish[field] = value.into();
         }
     }
-    let started: Value = server.post(&["projects", &arguments.project, "runs"], &wish).await.map_err(Error::problem)?;
+    let started: Value =
+        server.post_again(&["projects", &arguments.project, "runs"], &wish).await.map_err(Error::problem)?;
     let id = started["id"].as_str().unwrap_or_default();
     if arguments.watch {
         let logs = if arguments.logs { Logs::New } else { Logs::Single };

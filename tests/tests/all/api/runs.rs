@@ -95,6 +95,21 @@ async fn a_run_is_started_with_variables_and_repeated_with_them() {
 }
 
 #[tokio::test]
+async fn whoever_got_no_answer_asks_for_the_same_run_again() {
+    let api = Api::start().await;
+    api.project("web").await;
+    let wish = json!({ "ref": "main", "delivery": Uuid::now_v7() });
+    let (status, first) = api.post("/api/v1/projects/web/runs", wish.clone()).await;
+    assert_eq!(status, 201, "{first}");
+    let (status, again) = api.post("/api/v1/projects/web/runs", wish).await;
+    assert_eq!((status, &again), (200, &first));
+    let (_, other) = api.post("/api/v1/projects/web/runs", json!({ "delivery": Uuid::now_v7() })).await;
+    assert_eq!(other["number"], 2);
+    assert_eq!(jobs(&api).await, 2);
+    assert_eq!(items(&api.get("/api/v1/audit?action=run.started").await.1).len(), 2);
+}
+
+#[tokio::test]
 async fn a_watched_run_is_told_as_it_changes_until_it_has_ended() {
     let api = Api::start().await;
     let at = {

@@ -8,6 +8,10 @@ use buildit_tests::{
     remote::{ApiProcess, User},
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// A step whose log grows by 200 lines each time that a file `go-N` appears, some of them no text.
 fn counting(installation: &Installation, name: &str) -> String {
@@ -161,4 +165,30 @@ pipeline:
     assert_eq!((of("attempt"), of("end")), (1, 1), "{lines:#?}");
     let ends: Vec<_> = lines.iter().filter(|line| line["type"] == "end").map(|line| &line["status"]).collect();
     assert_eq!(ends, [&json!("success"), &json!("failure")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_whose_answer_is_lost_starts_one_run() {
+    let installation = Installation::start().await;
+    installation.project("web", &[(".platform.yaml", "")]).await;
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let user = User::at(&installation, &format!("http://{}", proxy.local_addr().unwrap()), &installation.key);
+    let server = installation.url.trim_start_matches("http://").to_owned();
+    let passed_on = tokio::spawn(async move {
+        let connected = async || (proxy.accept().await.unwrap().0, TcpStream::connect(&server).await.unwrap());
+        let (mut client, mut to_server) = connected().await;
+        let mut request = vec![0; 64 << 10];
+        let length = client.read(&mut request).await.unwrap();
+        to_server.write_all(&request[..length]).await.unwrap();
+        // The run is there, and nobody hears of it.
+        assert!(to_server.read(&mut request).await.unwrap() > 0);
+        drop(client);
+        let (mut client, mut to_server) = connected().await;
+        tokio::io::copy_bidirectional(&mut client, &mut to_server).await.ok();
+    });
+    let said = user.says(&["trigger", "web"]).await;
+    assert!(said.code == 0 && said.out.contains("run #1 of web has started"), "{said:?}");
+    assert!(said.err.contains("trying again") && said.err.contains("answers again"), "{said:?}");
+    passed_on.await.unwrap();
+    assert_eq!(installation.get("/api/v1/runs").await.1["items"].as_array().unwrap().len(), 1);
 }
