@@ -5,7 +5,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use buildit_shared::storage;
+use buildit_shared::{
+    db::{SealedError, secrets},
+    storage,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -155,6 +158,24 @@ impl From<sqlx::Error> for ApiError {
             return Self::unavailable("database_unavailable", "the database does not answer at the moment; try again");
         }
         Self::internal(error)
+    }
+}
+
+impl From<SealedError> for ApiError {
+    fn from(error: SealedError) -> Self {
+        match error {
+            SealedError::Database(error) => error.into(),
+            error @ SealedError::Vault(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<secrets::Error> for ApiError {
+    fn from(error: secrets::Error) -> Self {
+        match error {
+            secrets::Error::Database(error) => error.into(),
+            error @ secrets::Error::Vault { .. } => Self::internal(error),
+        }
     }
 }
 

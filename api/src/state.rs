@@ -18,7 +18,10 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::routes::metrics::Cache;
+use crate::{
+    error::{ApiError, Result},
+    routes::metrics::Cache,
+};
 
 /// What the API needs to run.
 #[derive(Clone, Debug)]
@@ -87,6 +90,14 @@ impl App {
 
     pub(crate) fn storage(&self) -> &Storage {
         &self.config.storage
+    }
+
+    /// What secrets are sealed by.
+    pub(crate) fn vault(&self) -> Result<&Vault> {
+        self.config.vault.as_ref().ok_or_else(|| {
+            let message = "this installation has no key to keep secrets under: its operator sets `secrets_key`";
+            ApiError::conflict("no_secrets_key", message)
+        })
     }
 
     /// The full address of a path of this API.

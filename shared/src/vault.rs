@@ -91,6 +91,22 @@ impl Vault {
             .map_err(|_| Error::Broken)?;
         Ok(value.to_vec())
     }
+
+    /// The text that was sealed for this place.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn open_text(&self, place: &[u8], sealed: &Sealed) -> Result<String, Error> {
+        String::from_utf8(self.open(place, sealed)?).map_err(|_| Error::Broken)
+    }
+
+    /// The same value under the key that seals.
+    ///
+    /// # Errors
+    /// As [`Vault::open`] and [`Vault::seal`].
+    pub fn seal_anew(&self, place: &[u8], sealed: &Sealed) -> Result<Sealed, Error> {
+        self.seal(place, &self.open(place, sealed)?)
+    }
 }
 
 impl Key {
@@ -138,7 +154,8 @@ mod tests {
         let (old, new) = (Vault::new(ONE, []).unwrap(), Vault::new(TWO, [ONE]).unwrap());
         let sealed = old.seal(b"", b"value").unwrap();
         assert_eq!(new.open(b"", &sealed).unwrap(), b"value");
-        let again = new.seal(b"", b"value").unwrap();
+        let again = new.seal_anew(b"", &sealed).unwrap();
+        assert_eq!(new.open_text(b"", &again).unwrap(), "value");
         assert_eq!(again.key_id, new.key_id());
         assert_eq!(old.open(b"", &again), Err(Error::UnknownKey(again.key_id.clone())));
         assert!(!format!("{new:?}").contains("0102"), "{new:?}");

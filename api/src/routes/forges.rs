@@ -112,16 +112,9 @@ pub(crate) async fn set(
 /// Has a forge call for a project.
 pub(crate) async fn put(app: &App, caller: &Caller, project: &str, new: SetForge) -> Result<NewForge> {
     let project = projects::find(app, caller, project).await?;
-    let vault = app.config.vault.as_ref().ok_or_else(|| {
-        let message = "this installation has no key to keep secrets under: its operator sets `secrets_key`";
-        ApiError::conflict("no_secrets_key", message)
-    })?;
     let secret = token::generate(PREFIX)?;
     let mut tx = app.pool().begin().await?;
-    forge_hooks::set(&mut *tx, vault, project.id, new.forge, &secret).await.map_err(|error| match error {
-        forge_hooks::Error::Database(error) => error.into(),
-        error @ forge_hooks::Error::Vault(_) => ApiError::internal(error),
-    })?;
+    forge_hooks::set(&mut *tx, app.vault()?, project.id, new.forge, &secret).await?;
     let entry = Entry::new("forge.set", &project.name).id(project.id).project(project.id);
     audit::write(&mut *tx, caller.actor(), entry.after(json!({ "forge": new.forge }))).await?;
     tx.commit().await?;
@@ -204,9 +197,7 @@ pub(crate) async fn receive(
 /// The hook whose secret the message was signed with. Whether there is a hook cannot be told from the answer.
 async fn authentic(app: &App, project: ProjectId, headers: &HeaderMap, body: &[u8]) -> Result<ForgeHook> {
     if let Some(hook) = forge_hooks::find(app.pool(), project).await? {
-        let vault =
-            app.config.vault.as_ref().ok_or_else(|| ApiError::internal("no key to open a forge's secret with"))?;
-        let secret = hook.secret(vault).map_err(ApiError::internal)?;
+        let secret = hook.secret(app.vault()?).map_err(ApiError::internal)?;
         if forge::is_authentic(hook.forge, &secret, headers, body) {
             return Ok(hook);
         }

@@ -175,15 +175,8 @@ pub(crate) async fn put(app: &App, caller: &Caller, owner: Owner, name: &str, va
         let message = format!("a value has at most {} bytes and no NUL character", secrets::LONGEST);
         return Err(ApiError::invalid("value", message));
     }
-    let vault = app.config.vault.as_ref().ok_or_else(|| {
-        let message = "this installation has no key to keep secrets under: its operator sets `secrets_key`";
-        ApiError::conflict("no_secrets_key", message)
-    })?;
     let mut tx = app.pool().begin().await?;
-    let new = secrets::set(&mut *tx, vault, owner, name, value, &caller.name()).await.map_err(|error| match error {
-        secrets::Error::Database(error) => error.into(),
-        error @ secrets::Error::Vault { .. } => ApiError::internal(error),
-    })?;
+    let new = secrets::set(&mut *tx, app.vault()?, owner, name, value, &caller.name()).await?;
     let action = if new { "secret.created" } else { "secret.updated" };
     audit::write(&mut *tx, caller.actor(), entry(action, owner, name)).await?;
     tx.commit().await?;

@@ -185,16 +185,9 @@ pub(crate) async fn make(app: &App, caller: &Caller, new: CreateWebhook) -> Resu
         Some(project) => Some(projects::find(app, caller, project).await?.id),
         None => None,
     };
-    let vault = app.config.vault.as_ref().ok_or_else(|| {
-        let message = "this installation has no key to keep secrets under: its operator sets `secrets_key`";
-        ApiError::conflict("no_secrets_key", message)
-    })?;
     let new = NewWebhook { organization: caller.scope().organization, project, url: &new.url, events: &events };
     let mut tx = app.pool().begin().await?;
-    let (secret, webhook) = webhooks::create(&mut *tx, vault, new).await.map_err(|error| match error {
-        webhooks::Error::Database(error) => error.into(),
-        error @ webhooks::Error::Vault(_) => ApiError::internal(error),
-    })?;
+    let (secret, webhook) = webhooks::create(&mut *tx, app.vault()?, new).await?;
     audit::write(&mut *tx, caller.actor(), entry("webhook.created", &webhook).after(shown(&webhook))).await?;
     tx.commit().await?;
     Ok((secret, webhook))

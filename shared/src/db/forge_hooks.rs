@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{PgExecutor, PgPool};
 
+use super::SealedError;
 use crate::{
     ids::{OrganizationId, ProjectId},
     vault::{self, Sealed, Vault},
@@ -52,23 +53,12 @@ impl ForgeHook {
     /// When it cannot be opened.
     pub fn secret(&self, vault: &Vault) -> Result<String, vault::Error> {
         let sealed = Sealed { key_id: self.key_id.clone(), bytes: self.sealed.clone() };
-        String::from_utf8(vault.open(&place(self.project_id), &sealed)?).map_err(|_| vault::Error::Broken)
+        vault.open_text(&place(self.project_id), &sealed)
     }
 }
 
 fn place(project: ProjectId) -> Vec<u8> {
     [&b"forge hook"[..], project.uuid().as_bytes()].concat()
-}
-
-/// Why a hook was not set.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    /// Its secret cannot be sealed.
-    #[error(transparent)]
-    Vault(#[from] vault::Error),
 }
 
 /// Sets a project's hook, in the place of the one it had.
@@ -78,7 +68,7 @@ pub async fn set(
     project: ProjectId,
     forge: Forge,
     secret: &str,
-) -> Result<(), Error> {
+) -> Result<(), SealedError> {
     let sealed = vault.seal(&place(project), secret.as_bytes())?;
     sqlx::query!(
         r#"
@@ -119,7 +109,7 @@ pub async fn delete(db: impl PgExecutor<'_>, project: ProjectId) -> Result<bool,
 }
 
 /// Seals anew, under the vault's first key, up to `most` hooks' secrets that are sealed under others; tells how many.
-pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, Error> {
+pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, SealedError> {
     let mut tx = pool.begin().await?;
     let rows = sqlx::query!(
         r#"
@@ -133,8 +123,7 @@ pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, Er
     .await?;
     let count = rows.len();
     for row in rows {
-        let place = place(row.project);
-        let sealed = vault.seal(&place, &vault.open(&place, &Sealed { key_id: row.key_id, bytes: row.sealed })?)?;
+        let sealed = vault.seal_anew(&place(row.project), &Sealed { key_id: row.key_id, bytes: row.sealed })?;
         sqlx::query!(
             "update forge_hooks set key_id = $2, sealed = $3 where project_id = $1",
             row.project.uuid(),

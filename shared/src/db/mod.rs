@@ -45,6 +45,8 @@ use sqlx::{
 
 pub use scope::Scope;
 
+use crate::vault;
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
 /// How a pool is used.
@@ -85,6 +87,17 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
         .test_before_acquire(usage == Use::Api)
         .connect_with(options)
         .await
+}
+
+/// Why something that is kept sealed was not written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SealedError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// It cannot be sealed or opened.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
 }
 
 /// How often a transaction is tried that the database gives up for another's sake.

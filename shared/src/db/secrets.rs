@@ -172,9 +172,8 @@ impl Row {
         Error::Vault { name: self.name.clone(), error }
     }
 
-    fn open(&self, vault: &Vault) -> Result<Vec<u8>, Error> {
-        let sealed = Sealed { key_id: self.key_id.clone(), bytes: self.sealed.clone() };
-        vault.open(&self.place(), &sealed).map_err(|error| self.broken(error))
+    fn sealed(&self) -> Sealed {
+        Sealed { key_id: self.key_id.clone(), bytes: self.sealed.clone() }
     }
 }
 
@@ -204,7 +203,7 @@ pub async fn values(
     .await?;
     let chosen: BTreeMap<String, Row> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
     let value = |(name, row): (String, Row)| {
-        let text = String::from_utf8(row.open(vault)?).map_err(|_| row.broken(vault::Error::Broken))?;
+        let text = vault.open_text(&row.place(), &row.sealed()).map_err(|error| row.broken(error))?;
         Ok((name, text))
     };
     chosen.into_iter().map(value).collect()
@@ -226,7 +225,7 @@ pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, Er
     .fetch_all(&mut *tx)
     .await?;
     for row in &rows {
-        let sealed = vault.seal(&row.place(), &row.open(vault)?).map_err(|error| row.broken(error))?;
+        let sealed = vault.seal_anew(&row.place(), &row.sealed()).map_err(|error| row.broken(error))?;
         sqlx::query!("update secrets set key_id = $2, sealed = $3 where id = $1", row.id, sealed.key_id, sealed.bytes)
             .execute(&mut *tx)
             .await?;

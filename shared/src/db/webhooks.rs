@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
+use super::SealedError;
 use crate::{
     domain::RunStatus,
     ids::{DeliveryId, OrganizationId, ProjectId, RunId, WebhookId},
@@ -138,7 +139,7 @@ impl ToSend {
     /// When it cannot be opened.
     pub fn secret(&self, vault: &Vault) -> Result<String, vault::Error> {
         let sealed = Sealed { key_id: self.key_id.clone(), bytes: self.sealed.clone() };
-        String::from_utf8(vault.open(&place(self.webhook), &sealed)?).map_err(|_| vault::Error::Broken)
+        vault.open_text(&place(self.webhook), &sealed)
     }
 }
 
@@ -146,19 +147,12 @@ fn place(id: WebhookId) -> Vec<u8> {
     [&b"webhook"[..], id.uuid().as_bytes()].concat()
 }
 
-/// Why a webhook was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    /// Its secret cannot be sealed.
-    #[error(transparent)]
-    Vault(#[from] vault::Error),
-}
-
 /// Makes a webhook; returns its signing secret with it.
-pub async fn create(db: impl PgExecutor<'_>, vault: &Vault, new: NewWebhook<'_>) -> Result<(String, Webhook), Error> {
+pub async fn create(
+    db: impl PgExecutor<'_>,
+    vault: &Vault,
+    new: NewWebhook<'_>,
+) -> Result<(String, Webhook), SealedError> {
     let (id, secret) = (WebhookId::new(), webhook::new_secret()?);
     let sealed = vault.seal(&place(id), secret.as_bytes())?;
     let made = sqlx::query_as!(
@@ -454,7 +448,7 @@ pub async fn prune(pool: &PgPool, days: i32) -> Result<(), sqlx::Error> {
 }
 
 /// Seals anew, under the vault's first key, up to `most` signing secrets that are sealed under others; tells how many.
-pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, Error> {
+pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, SealedError> {
     let mut tx = pool.begin().await?;
     let rows = sqlx::query!(
         r#"select id as "id: WebhookId", key_id, sealed from webhooks where key_id <> $1 order by id limit $2 for update"#,
@@ -465,8 +459,7 @@ pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, Er
     .await?;
     let count = rows.len();
     for row in rows {
-        let place = place(row.id);
-        let sealed = vault.seal(&place, &vault.open(&place, &Sealed { key_id: row.key_id, bytes: row.sealed })?)?;
+        let sealed = vault.seal_anew(&place(row.id), &Sealed { key_id: row.key_id, bytes: row.sealed })?;
         sqlx::query!(
             "update webhooks set key_id = $2, sealed = $3 where id = $1",
             row.id.uuid(),
