@@ -75,6 +75,8 @@ id! {
     WebhookId,
     /// One message to one of them.
     DeliveryId,
+    /// What the forge is told of a commit.
+    CommitStatusId,
     /// An entry of the audit log.
     AuditId,
     /// A key a program signs in with.

@@ -1,11 +1,11 @@
 //! The kinds of jobs: one argument struct each, with the stable name it has in the database.
 //!
-//! Arguments hold ids only. Whoever adds a field gives it a default or raises `VERSION`: a worker that meets
+//! Arguments hold ids and numbers only. Whoever adds a field gives it a default or raises `VERSION`: a worker that meets
 //! arguments newer than it knows leaves the job to newer workers.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::ids::{AttemptId, DeliveryId, PipelineId, RunId, StepId};
+use crate::ids::{AttemptId, CommitStatusId, DeliveryId, PipelineId, RunId, StepId};
 
 /// Arguments of one kind of job.
 pub trait JobArgs: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -87,6 +87,22 @@ pub struct DeliverWebhook {
 impl JobArgs for DeliverWebhook {
     const KIND: &'static str = "DeliverWebhook";
     const QUEUE: &'static str = "webhooks";
+    /// More than its handler ever uses: it gives up by itself.
+    const MAX_ATTEMPTS: i32 = 20;
+}
+
+/// Tell a forge how a run of its commit stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportStatus {
+    /// Of which commit, in which context.
+    pub status_id: CommitStatusId,
+    /// The change that it tells of.
+    pub version: i32,
+}
+
+impl JobArgs for ReportStatus {
+    const KIND: &'static str = "ReportStatus";
+    const QUEUE: &'static str = DeliverWebhook::QUEUE;
     /// More than its handler ever uses: it gives up by itself.
     const MAX_ATTEMPTS: i32 = 20;
 }

@@ -38,3 +38,6 @@ pub const DOCKER: [&str; 1] = ["step: container made"];
 
 /// Those of telling others how a run ended.
 pub const WEBHOOK: [&str; 1] = ["webhook: sent, not noted"];
+
+/// Those of telling a forge how a commit's run stands.
+pub const STATUS: [&str; 2] = ["status: about to be sent", "status: sent, not noted"];

@@ -21,7 +21,7 @@ use url::{Host, Url};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// From the begin of a request to the end of its answer.
-const LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// Sends such requests.
 #[derive(Clone, Debug)]

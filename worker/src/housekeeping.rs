@@ -6,7 +6,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use buildit_shared::{
-    db::{attempts, logs, sessions, webhooks},
+    db::{attempts, commit_statuses, logs, sessions, webhooks},
     queue::prune,
 };
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,7 @@ async fn round_of(cx: &Context, keep: Keep, with_history: bool) -> Result<(), Er
         let pruned = prune::prune(&cx.pool, keep.history_days).await?;
         sessions::prune(&cx.pool).await?;
         webhooks::prune(&cx.pool, keep.history_days).await?;
+        commit_statuses::prune(&cx.pool, keep.history_days).await?;
         let mirrors = mirrors::sweep(&cx.pool, &cx.repositories.folder).await?;
         tracing::debug!(pruned, mirrors, "pruned the history and the mirrors of deleted projects");
     }

@@ -3,6 +3,7 @@
 mod artifacts;
 mod attempts;
 pub(crate) mod audit;
+pub(crate) mod credentials;
 mod deliveries;
 pub(crate) mod fleet;
 pub(crate) mod fleet_jobs;
@@ -24,6 +25,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod secrets;
 mod session;
+pub(crate) mod statuses;
 mod uploads;
 mod validate;
 pub(crate) mod webhooks;
@@ -71,6 +73,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(schedules::create, schedules::list))
         .routes(routes!(schedules::update, schedules::delete))
         .routes(routes!(forges::read, forges::set, forges::delete))
+        .routes(routes!(credentials::read, credentials::set, credentials::delete))
+        .routes(routes!(statuses::read, statuses::set, statuses::delete))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::set, secrets::delete))
         .routes(routes!(secrets::list_of_project))

@@ -355,6 +355,7 @@ pub(crate) async fn retry_run(app: &App, caller: &Caller, id: Uuid, from: Option
             app.notifier.jobs(RunStep::QUEUE);
             app.notifier.jobs(RunPipeline::QUEUE);
             app.notifier.jobs(UploadArtifacts::QUEUE);
+            app.notifier.jobs(DeliverWebhook::QUEUE);
             app.notifier.send(Signal::Run(run.id));
             Ok(())
         }

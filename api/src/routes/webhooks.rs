@@ -328,7 +328,7 @@ fn shown(webhook: &webhooks::Webhook) -> Value {
     json!({ "url": webhook.url, "events": webhook.events, "active": webhook.active })
 }
 
-fn check_url(url: &str) -> Result<()> {
+pub(crate) fn check_url(url: &str) -> Result<()> {
     let parsed = Url::parse(url).ok().filter(|parsed| {
         matches!(parsed.scheme(), "http" | "https")
             && parsed.has_host()

@@ -1,7 +1,7 @@
 //! `buildit secrets rotate`: what an operator does with the secrets of an installation.
 
 use anyhow::{Context, anyhow};
-use buildit_shared::db::{self, Use, forge_hooks, secrets, webhooks};
+use buildit_shared::db::{self, Use, forge_hooks, forge_statuses, repository_credentials, secrets, webhooks};
 
 use crate::{
     arguments::Serving,
@@ -28,7 +28,9 @@ pub(crate) fn rotate(arguments: &Serving) -> Result<Exit, Problem> {
         loop {
             let sealed = secrets::rotate(&pool, &vault, BATCH).await?
                 + webhooks::rotate(&pool, &vault, BATCH).await?
-                + forge_hooks::rotate(&pool, &vault, BATCH).await?;
+                + forge_hooks::rotate(&pool, &vault, BATCH).await?
+                + forge_statuses::rotate(&pool, &vault, BATCH).await?
+                + repository_credentials::rotate(&pool, &vault, BATCH).await?;
             if sealed == 0 {
                 break;
             }

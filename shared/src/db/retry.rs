@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     advance::{self, Tx},
+    commit_statuses,
     create_run::{self, Created, MergeRequest, NewRun},
 };
 use crate::{
@@ -38,8 +39,8 @@ pub const INPUTS_GONE: &str = "this run ended so long ago that the outputs of it
                                need; `rerun` starts a new run at the same commit";
 
 /// Starts steps of an ended run again, as a new generation: the step `from`, by its id or name, and all that depend on it, or
-/// without one all that did not succeed. The others keep results and outputs. The caller commits and tells queues `pipelines`
-/// and `steps`.
+/// without one all that did not succeed. The others keep results and outputs. The caller commits and tells queues `pipelines`,
+/// `steps` and `webhooks`.
 pub async fn retry_run(
     tx: &mut Tx<'_>,
     organization: OrganizationId,
@@ -94,7 +95,8 @@ pub async fn retry_run(
     .await?;
     let Some(run) = advance::lock(tx, id).await? else { return Ok(Retried::NotFound) };
     let jobs = if steps.is_empty() {
-        vec![advance::plan_again(&run, generation)]
+        let plan = advance::plan_again(&run, generation);
+        [plan].into_iter().chain(commit_statuses::announce(tx, id).await?).collect()
     } else {
         advance::activate(tx, &run).await?
     };

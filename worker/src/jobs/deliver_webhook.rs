@@ -3,10 +3,7 @@
 //! What arrives at least once carries the same id and body each time. Who does not take it is asked again for a day; then the
 //! delivery is `failed`, which is the receiver's doing and no dead job.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use buildit_shared::{
     db::webhooks::{self, DeliveryState, Outcome, ToSend},
@@ -15,27 +12,14 @@ use buildit_shared::{
     queue::{Claim, Ended, JobError},
     webhook,
 };
-use futures::StreamExt;
 use serde_json::json;
 use url::Url;
 
-use super::Context;
+use super::{
+    Context,
+    outgoing::{answer_to, wait_after},
+};
 use crate::crash_point;
-
-/// Bytes of an answer that are kept.
-const KEPT: usize = 4096;
-
-/// After each failure but the last.
-const WAITS: [Duration; 8] = [
-    Duration::from_secs(5),
-    Duration::from_secs(60),
-    Duration::from_secs(5 * 60),
-    Duration::from_secs(30 * 60),
-    Duration::from_secs(2 * 3600),
-    Duration::from_secs(5 * 3600),
-    Duration::from_secs(8 * 3600),
-    Duration::from_secs(8 * 3600),
-];
 
 pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: DeliverWebhook) -> Result<Ended, JobError> {
     let id = args.delivery_id;
@@ -54,15 +38,14 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: DeliverWebhoo
     crash_point!("webhook: sent, not noted");
     let outcome = Outcome { duration_ms: i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX), answer };
     let taken = matches!(outcome.answer, Ok((200..300, _)));
-    let failures = usize::try_from(claim.job.attempt).unwrap_or(usize::MAX);
-    let wait = WAITS.get(failures.saturating_sub(1)).filter(|_| !taken && message.active);
+    let wait = wait_after(claim.job.attempt).filter(|_| !taken && message.active);
     if let Some(wait) = wait {
         webhooks::note_attempt(&cx.pool, id, &outcome, DeliveryState::Pending).await?;
         let said = match &outcome.answer {
             Ok((status, _)) => format!("the receiver answered {status}"),
             Err(error) => error.clone(),
         };
-        return Err(JobError::Retry { message: said, after: Some(*wait) });
+        return Err(JobError::Retry { message: said, after: Some(wait) });
     }
     let state = if taken { DeliveryState::Delivered } else { DeliveryState::Failed };
     let mut tx = cx.pool.begin().await?;
@@ -96,28 +79,5 @@ async fn send(cx: &Context, id: DeliveryId, message: &ToSend, body: &str) -> Res
         .header("webhook-timestamp", now.to_string())
         .header("webhook-signature", signature)
         .body(body.to_owned());
-    let response = request.send().await.map_err(|error| causes(&error))?;
-    let status = response.status().as_u16();
-    let mut answer = Vec::new();
-    let mut bytes = response.bytes_stream();
-    // What the status says counts, whatever happens to the rest.
-    while let Some(Ok(chunk)) = bytes.next().await {
-        answer.extend_from_slice(&chunk);
-        if answer.len() >= KEPT {
-            break;
-        }
-    }
-    answer.truncate(KEPT);
-    Ok((status, String::from_utf8_lossy(&answer).replace('\0', "\u{fffd}")))
-}
-
-/// The error with what is behind it: the outer one only says that something did not work.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        said = format!("{said}: {inner}");
-        cause = inner.source();
-    }
-    said
+    answer_to(request).await
 }

@@ -5,13 +5,16 @@
 use std::sync::Arc;
 
 use buildit_shared::{
-    db::repository_looks::{self, Seen, Wanted},
+    db::{
+        repository_credentials::Key,
+        repository_looks::{self, Seen, Wanted},
+    },
     ids::RunId,
     jobs::LookAtRepository,
     queue::{Claim, Ended, JobError},
 };
 
-use super::Context;
+use super::{Context, repository_key};
 use crate::git;
 
 /// The most files that are told of.
@@ -24,7 +27,11 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: LookAtReposit
         return Ok(claim.complete_alone(&[]).await?);
     };
     // The mirror keeps the commit by a ref that is named by an id: this job's serves for a run's.
-    let seen = match look(&cx, claim.job.id.uuid().into(), &wanted).await {
+    let looked = match repository_key::of(&cx, wanted.project_id, &wanted.repository).await? {
+        Ok(key) => look(&cx, claim.job.id.uuid().into(), &wanted, key.as_ref()).await,
+        Err(refused) => Err(git::Error::Refused(refused)),
+    };
+    let seen = match looked {
         Ok(seen) => Ok(seen),
         Err(git::Error::Refused(problem) | git::Error::Failed(problem)) => Err(problem.replace('\0', "\u{fffd}")),
         Err(error) => return Err(JobError::retry(error.to_string())),
@@ -34,9 +41,17 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: LookAtReposit
     Ok(claim.complete(tx, &[]).await?)
 }
 
-async fn look(cx: &Context, pin: RunId, wanted: &Wanted) -> Result<Seen, git::Error> {
+async fn look(cx: &Context, pin: RunId, wanted: &Wanted, key: Option<&Key>) -> Result<Seen, git::Error> {
     let branch = format!("refs/heads/{}", wanted.branch);
-    let mirror = cx.repositories.fetch(wanted.project_id, &wanted.repository, pin, &branch, None).await?;
+    let commit = git::Wanted {
+        project: wanted.project_id,
+        repository: &wanted.repository,
+        key,
+        run: pin,
+        git_ref: &branch,
+        sha: None,
+    };
+    let mirror = cx.repositories.fetch(commit).await?;
     let files = mirror.files(FILES).await?;
     let content = mirror.file(&wanted.file).await?.filter(|content| content.len() <= LONGEST);
     let seen = Seen {

@@ -4,8 +4,11 @@ mod deliver_webhook;
 mod image_digest;
 pub(crate) mod local_file;
 mod look_at_repository;
+mod outgoing;
 mod phases;
 mod publish;
+mod report_status;
+mod repository_key;
 mod run_pipeline;
 mod run_step;
 mod secrets;
@@ -16,7 +19,7 @@ mod upload_artifacts;
 use std::{path::PathBuf, sync::Arc};
 
 use buildit_shared::{
-    jobs::{DeliverWebhook, LookAtRepository, RunPipeline, RunStep, UploadArtifacts},
+    jobs::{DeliverWebhook, LookAtRepository, ReportStatus, RunPipeline, RunStep, UploadArtifacts},
     queue::JobError,
     storage::{self, Storage},
     vault::Vault,
@@ -59,14 +62,15 @@ pub struct Context {
 /// All handlers of the product.
 pub fn registry(context: Context) -> Registry {
     let context = Arc::new(context);
-    let (plan, step, publish, tell) =
-        (Arc::clone(&context), Arc::clone(&context), Arc::clone(&context), Arc::clone(&context));
+    let (plan, step, publish) = (Arc::clone(&context), Arc::clone(&context), Arc::clone(&context));
+    let (tell, report, look) = (Arc::clone(&context), Arc::clone(&context), context);
     Registry::default()
         .with::<RunPipeline, _, _>(move |claim, args| run_pipeline::run(Arc::clone(&plan), claim, args))
         .with::<RunStep, _, _>(move |claim, args| run_step::run(Arc::clone(&step), claim, args))
         .with::<UploadArtifacts, _, _>(move |claim, args| upload_artifacts::run(Arc::clone(&publish), claim, args))
         .with::<DeliverWebhook, _, _>(move |claim, args| deliver_webhook::run(Arc::clone(&tell), claim, args))
-        .with::<LookAtRepository, _, _>(move |claim, args| look_at_repository::run(Arc::clone(&context), claim, args))
+        .with::<ReportStatus, _, _>(move |claim, args| report_status::run(Arc::clone(&report), claim, args))
+        .with::<LookAtRepository, _, _>(move |claim, args| look_at_repository::run(Arc::clone(&look), claim, args))
 }
 
 /// What an error of the object store means for the job that wanted to store or fetch `what`.

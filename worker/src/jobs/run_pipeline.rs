@@ -24,10 +24,10 @@ use buildit_shared::{
 };
 use serde_json::Value;
 
-use super::{Context, secrets, stored};
+use super::{Context, repository_key, secrets, stored};
 use crate::{
     crash_point,
-    git::{self, Commit, Mirror},
+    git::{self, Commit, Mirror, Wanted},
 };
 
 /// The pipeline file, unless the pipeline names another.
@@ -61,9 +61,19 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: RunPipeline) 
 
 /// The locked mirror, or why this commit can never be had.
 async fn fetch(cx: &Context, run: &Unplanned, id: RunId) -> Result<Result<Mirror, String>, JobError> {
-    let fetched =
-        cx.repositories.fetch(run.project_id, &run.repository, id, &run.git_ref, run.commit_sha.as_deref()).await;
-    match fetched {
+    let key = match repository_key::of(cx, run.project_id, &run.repository).await? {
+        Ok(key) => key,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let wanted = Wanted {
+        project: run.project_id,
+        repository: &run.repository,
+        key: key.as_ref(),
+        run: id,
+        git_ref: &run.git_ref,
+        sha: run.commit_sha.as_deref(),
+    };
+    match cx.repositories.fetch(wanted).await {
         Ok(mirror) => Ok(Ok(mirror)),
         Err(git::Error::Refused(reason)) => Ok(Err(reason)),
         Err(error) => Err(JobError::retry(error.to_string())),

@@ -2,7 +2,7 @@
 
 use super::{Run, Tx, activate, lock, lock_group};
 use crate::{
-    db::webhooks,
+    db::{commit_statuses, webhooks},
     domain::{RunStatus, StepStatus, outcome},
     ids::{ArtifactId, RunId},
     queue::NewJob,
@@ -111,6 +111,7 @@ pub(in crate::db) async fn finish(
     .execute(&mut **tx)
     .await?;
     let mut jobs = webhooks::announce(tx, run.organization_id, run.project_id, run.id, status).await?;
+    jobs.extend(commit_statuses::announce(tx, run.id).await?);
     let Some(group) = &run.group else { return Ok(jobs) };
     // The same lock as in `activate`: taken before looking for who waits.
     lock_group(tx, run.pipeline_id, group).await?;

@@ -2,7 +2,7 @@
 
 use super::{Run, Tx, lock_group};
 use crate::{
-    db::create_run::plan_job,
+    db::{commit_statuses, create_run::plan_job},
     ids::{AttemptId, StepId},
     jobs::{RunStep, UploadArtifacts},
     queue::NewJob,
@@ -30,7 +30,7 @@ pub(in crate::db) async fn activate(tx: &mut Tx<'_>, run: &Run) -> Result<Vec<Ne
             )
             .execute(&mut **tx)
             .await?;
-            return Ok(Vec::new());
+            return Ok(commit_statuses::announce(tx, run.id).await?.into_iter().collect());
         }
     }
     let open = sqlx::query_scalar!(
@@ -40,11 +40,14 @@ pub(in crate::db) async fn activate(tx: &mut Tx<'_>, run: &Run) -> Result<Vec<Ne
     )
     .fetch_optional(&mut **tx)
     .await?;
-    match open {
-        None => return Ok(Vec::new()),
-        // A retry in which every step stands: only the publishing failed.
-        Some(0) => return Ok(vec![publish_job(run)]),
-        Some(_) => {}
+    if open.is_none() {
+        return Ok(Vec::new());
+    }
+    // After what the worker that asks can go on with at once.
+    let told = commit_statuses::announce(tx, run.id).await?;
+    // A retry in which every step stands: only the publishing failed.
+    if open == Some(0) {
+        return Ok([publish_job(run)].into_iter().chain(told).collect());
     }
     let ready = sqlx::query_scalar!(
         r#"select id as "id: StepId" from pipeline_steps
@@ -53,7 +56,9 @@ pub(in crate::db) async fn activate(tx: &mut Tx<'_>, run: &Run) -> Result<Vec<Ne
     )
     .fetch_all(&mut **tx)
     .await?;
-    start_steps(tx, run, &ready).await
+    let mut jobs = start_steps(tx, run, &ready).await?;
+    jobs.extend(told);
+    Ok(jobs)
 }
 
 /// Gives each of these steps its next attempt, and returns the attempts' jobs.

@@ -110,6 +110,12 @@ const ROUTES: &[(&str, &str, &str, Stranger, Least)] = &[
     ("put", "/api/v1/projects/{project}/forge", r#"{"forge": "gitea"}"#, NotFound, Developer),
     ("delete", "/api/v1/projects/{project}/forge", "", NotFound, Developer),
     ("post", "/api/v1/forges/{hook}", "", Entrance(401), Anybody),
+    ("put", "/api/v1/projects/{project}/forge/statuses", STATUSES, NotFound, Admin),
+    ("get", "/api/v1/projects/{project}/forge/statuses", "", NotFound, Viewer),
+    ("delete", "/api/v1/projects/{project}/forge/statuses", "", NotFound, Admin),
+    ("put", "/api/v1/projects/{project}/credential", r#"{"kind": "token", "token": "a token"}"#, NotFound, Admin),
+    ("get", "/api/v1/projects/{project}/credential", "", NotFound, Admin),
+    ("delete", "/api/v1/projects/{project}/credential", "", NotFound, Admin),
     ("get", "/api/v1/projects/{project}/schedules", "", NotFound, Viewer),
     ("post", "/api/v1/projects/{project}/schedules", r#"{"cron": "0 3 * * *"}"#, NotFound, Developer),
     ("patch", "/api/v1/projects/{project}/schedules/{schedule}", r#"{"paused": true}"#, NotFound, Developer),
@@ -163,6 +169,9 @@ const ROUTES: &[(&str, &str, &str, Stranger, Least)] = &[
 
 const DELIVERY: &str = r#"{"delivery": "0190b7a0-0000-7000-8000-000000000000", "ref": "refs/heads/main",
     "before": "0000000000000000000000000000000000000000", "after": "1111111111111111111111111111111111111111"}"#;
+
+const STATUSES: &str = r#"{"forge": "gitea", "token": "a-token", "api_url": "https://git.example/api/v1",
+    "repository": "team/web"}"#;
 
 const PROMISE: &str = r#"{"size": 0, "sha256": ""}"#;
 const PART: &str = r#"{"upload": "", "part": 1, "size": 0}"#;

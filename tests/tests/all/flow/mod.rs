@@ -3,6 +3,7 @@
 mod again;
 mod artifacts;
 mod cancel;
+mod credentials;
 mod environment;
 mod forges;
 mod health;
@@ -13,6 +14,7 @@ mod planning;
 mod pushes;
 mod schedules;
 mod secrets;
+mod statuses;
 mod takeover;
 mod webhooks;
 

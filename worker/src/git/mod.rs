@@ -5,6 +5,8 @@
 //! talks only https, ssh and to paths under the roots that the operator allows, never asks for anything, and never sees an
 //! argument that it could take for an option.
 
+mod credential;
+
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -13,8 +15,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use buildit_shared::ids::{ProjectId, RunId};
+use buildit_shared::{
+    db::repository_credentials::Key,
+    ids::{ProjectId, RunId},
+};
 use tokio::process::Command;
+
+use credential::Handed;
 
 /// How many commits of history a step's checkout has.
 const DEPTH: &str = "--depth=50";
@@ -56,6 +63,23 @@ pub struct Repositories {
     pub roots: Vec<PathBuf>,
 }
 
+/// The commit of a run, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Whose mirror it goes to.
+    pub project: ProjectId,
+    /// Where it comes from.
+    pub repository: &'a str,
+    /// What opens that, if it is private.
+    pub key: Option<&'a Key>,
+    /// Who wants it.
+    pub run: RunId,
+    /// What points to it, unless
+    pub git_ref: &'a str,
+    /// the commit itself is known.
+    pub sha: Option<&'a str>,
+}
+
 /// A commit that a run is pinned to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {
@@ -79,15 +103,9 @@ pub struct Mirror {
 }
 
 impl Repositories {
-    /// Fetches `sha`, or what `git_ref` points to now, and pins it for the run.
-    pub async fn fetch(
-        &self,
-        project: ProjectId,
-        repository: &str,
-        run: RunId,
-        git_ref: &str,
-        sha: Option<&str>,
-    ) -> Result<Mirror, Error> {
+    /// Fetches the commit that is wanted and pins it for the run.
+    pub async fn fetch(&self, wanted: Wanted<'_>) -> Result<Mirror, Error> {
+        let Wanted { project, repository, key, run, git_ref, sha } = wanted;
         self.check(repository)?;
         let wanted = sha.unwrap_or(git_ref);
         if !is_sha(wanted) && !is_ref(wanted) {
@@ -109,7 +127,11 @@ impl Repositories {
                 args.push(upload_pack);
             }
             args.extend(["--", repository, &refspec]);
-            git(Some(&path), &args).await.map_err(|error| explain(error, repository, wanted))?;
+            let handed = key.map(|key| Handed::new(key, repository)).transpose();
+            let handed = handed.map_err(|source| Error::Io { what: "git cannot be given the credential", source })?;
+            git_with(handed.as_ref(), Some(&path), &args)
+                .await
+                .map_err(|error| explain(error, repository, wanted, key))?;
         }
         let commit = describe(&path, &pin).await?;
         Ok(Mirror { path, pin, commit, _lock: lock })
@@ -214,17 +236,43 @@ async fn describe(mirror: &Path, pin: &str) -> Result<Commit, Error> {
     Ok(Commit { sha: next(), author: next(), message: next() })
 }
 
-fn explain(error: Error, repository: &str, wanted: &str) -> Error {
+/// What git's word means for the run: whose it is to mend, and how.
+fn explain(error: Error, repository: &str, wanted: &str, key: Option<&Key>) -> Error {
     let Error::Failed(text) = &error else { return error };
-    let gone = ["couldn't find remote ref", "not our ref", "unadvertised object", "no such remote ref"];
-    if gone.iter().any(|sign| text.contains(sign)) {
+    let says = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+    if says(&["couldn't find remote ref", "not our ref", "unadvertised object", "no such remote ref"]) {
         return Error::Refused(format!(
             "{wanted} is not in {repository}, or not any more; push it, or start a run of something else"
         ));
     }
-    let missing = ["does not appear to be a git repository", "not found", "does not exist"];
-    if missing.iter().any(|sign| text.contains(sign)) {
-        return Error::Refused(format!("{repository} is not a git repository that this worker can read: {text}"));
+    if says(&["Host key verification failed", "host key is known for"]) {
+        return Error::Refused(format!(
+            "the host of {repository} shows another key than the project's credential knows it by; if it has a new one, set \
+             the credential anew with what `ssh-keyscan` prints of it, then try again"
+        ));
+    }
+    if says(&[
+        "could not read Username",
+        "could not read Password",
+        "Authentication failed",
+        "Permission denied",
+        "error: 403",
+    ]) {
+        let what = match key {
+            None => "is private, and the project has no credential for it",
+            Some(Key::Token { .. }) => {
+                "does not open to the project's token: it is wrong, has expired, or may not read it"
+            }
+            Some(Key::Ssh { .. }) => {
+                "does not open to the project's SSH key: it is not among the repository's deploy keys"
+            }
+        };
+        return Error::Refused(format!("{repository} {what}; set the project's credential, then try again"));
+    }
+    if says(&["does not appear to be a git repository", "not found", "does not exist"]) {
+        let or = if key.is_some() { ", or the project's credential may not see it" } else { ", or it is private" };
+        let or = if Path::new(repository).is_absolute() { "" } else { or };
+        return Error::Refused(format!("{repository} is not a git repository that this worker can read{or}: {text}"));
     }
     error
 }
@@ -277,14 +325,20 @@ fn clear_stale_locks(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs git with nothing of this process's environment but what it needs, and no way to ask anybody anything.
 async fn git(folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
+    git_with(None, folder, args).await
+}
+
+/// Runs git with nothing of this process's environment but what it needs, and no way to ask anybody anything but for what
+/// it is handed.
+async fn git_with(handed: Option<&Handed>, folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
     let mut command = Command::new("git");
     if let Some(folder) = folder {
         command.arg("-C").arg(folder);
     }
     // The data folder may belong to another user than the one the worker runs as.
     command.args(["-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "core.hooksPath=/dev/null"]);
+    command.args(handed.map_or(&[][..], |handed| &handed.options));
     command.args(args).env_clear().stdin(Stdio::null()).kill_on_drop(true);
     for name in ["PATH", "HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "HTTPS_PROXY"] {
         if let Some(value) = std::env::var_os(name) {
@@ -292,6 +346,9 @@ async fn git(folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
         }
     }
     command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "file:https:ssh").env("LC_ALL", "C.UTF-8");
+    if let Some(ssh) = handed.and_then(|handed| handed.ssh_command.as_ref()) {
+        command.env("GIT_SSH_COMMAND", ssh).env("GIT_SSH_VARIANT", "ssh").env_remove("SSH_AUTH_SOCK");
+    }
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
     let output = tokio::time::timeout(TIMEOUT, command.output())
         .await
@@ -301,6 +358,7 @@ async fn git(folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
         return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
+    let said = handed.map_or_else(|| said.clone().into_owned(), |handed| handed.shown(&said));
     Err(Error::Failed(format!("git {} failed: {}", args[0], said.trim().chars().take(2000).collect::<String>())))
 }
 
@@ -316,6 +374,30 @@ mod tests {
         for bad in ["", "-x", "--upload-pack=x", "a..b", "a b", "a\nb", "a:b", "x.lock", "a@{1}", "/a", "a/", "a*"] {
             assert!(!is_ref(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn who_is_to_mend_a_refusal_is_said() {
+        let token = Key::Token { username: "ci".into(), token: "x".into() };
+        let ssh = Key::Ssh { private_key: "x".into(), known_hosts: "x".into() };
+        let said = |text: &str, key| match explain(Error::Failed(text.into()), "https://git.example/a", "main", key) {
+            Error::Refused(reason) => reason,
+            other => panic!("{text}: {other:?}"),
+        };
+        let asks = "fatal: could not read Username for 'https://git.example': terminal prompts disabled";
+        assert!(said(asks, None).contains("is private, and the project has no credential"));
+        let wrong = "fatal: Authentication failed for 'https://git.example/a/'";
+        assert!(said(wrong, Some(&token)).contains("does not open to the project's token"));
+        assert!(
+            said("git@git.example: Permission denied (publickey).", Some(&ssh))
+                .contains("among the repository's deploy keys")
+        );
+        assert!(said("Host key verification failed.", Some(&ssh)).contains("ssh-keyscan"));
+        let hidden = "remote: Not found.\nfatal: repository 'https://git.example/a/' not found";
+        assert!(said(hidden, Some(&token)).contains("the project's credential may not see it"));
+        let away =
+            explain(Error::Failed("Could not resolve host: git.example".into()), "https://git.example/a", "main", None);
+        assert!(matches!(away, Error::Failed(_)), "it may be back later");
     }
 
     #[test]
