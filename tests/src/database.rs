@@ -37,6 +37,15 @@ impl Database {
         Self { url, pool }
     }
 
+    /// The address of a new one without anything in it, for another program.
+    pub async fn empty() -> String {
+        let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(start).clone()).await.expect("a server");
+        let name = format!("other_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut admin = PgConnection::connect(&server).await.expect("a connection to the server");
+        sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.expect("a database");
+        address(&server, &name)
+    }
+
     /// How many statements wait for a lock: in this database, since other tests have theirs on the same server.
     pub async fn waiting(&self) -> i64 {
         self.backends("wait_event_type = 'Lock'").await

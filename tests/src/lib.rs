@@ -7,6 +7,7 @@ pub mod daemons;
 pub mod database;
 pub mod fleet;
 pub mod forwarder;
+pub mod gitea;
 pub mod installation;
 pub mod places;
 pub mod queue;

@@ -5,6 +5,7 @@
 
 mod chart;
 mod docker;
+mod gitea;
 mod installed;
 mod kubernetes;
 mod storage;

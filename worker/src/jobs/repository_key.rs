@@ -22,7 +22,8 @@ pub(super) async fn of(
         )));
     }
     let Some(vault) = &cx.vault else {
-        let problem = "this worker has no key to open the repository's credential with: its operator sets `secrets_key`";
+        let problem =
+            "this worker has no key to open the repository's credential with: its operator sets `secrets_key`";
         return Ok(Err(problem.into()));
     };
     let opened = sealed.open(vault).map(Some);

@@ -32,6 +32,7 @@ fn the_matrix_names_every_place_in_the_sources() {
         &places::DOCKER,
         &places::KUBERNETES,
         &places::WEBHOOK,
+        &places::STATUS,
     ]
     .concat();
     let listed = all.into_iter().map(str::to_owned).collect();
