@@ -184,7 +184,9 @@ pub(crate) async fn receive(
         Event::MergeRequest { number, action, branch, commit, fork, git_ref } => {
             let commit = git_ref::commit("commit", &commit)?;
             let branch = GitRef::parse_full(&format!("refs/heads/{branch}"))?.branch;
-            if matches!(action, MrAction::Closed | MrAction::Merged) {
+            // One that comes again tells nothing of what runs by now: the request may be open again.
+            let is_over = matches!(action, MrAction::Closed | MrAction::Merged);
+            if is_over && run_queries::of_delivery(app.pool(), hook.project_id, &delivery).await?.is_empty() {
                 cancel_all(&app, &hook, number, &by).await?;
             }
             let git_ref = GitRef { branch, ..GitRef::parse_full(&git_ref)? };

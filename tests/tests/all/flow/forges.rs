@@ -146,6 +146,12 @@ async fn a_merge_request_runs_at_its_head_until_it_is_over() {
     assert_eq!(skipped["status"], "skipped", "nobody asked to run what is closed: {skipped:#}");
     let other = installation.run(id(&other["runs"][0])).await;
     assert!(matches!(other["status"].as_str(), Some("pending" | "running")), "another one goes on: {other:#}");
+
+    let (_, again) = called.call("pull_request", "four", &called.request("opened", 7, 1)).await;
+    let (status, seen) = called.call("pull_request", "three", &called.request("closed", 7, 1)).await;
+    assert_eq!((status, &seen["runs"][0]["id"]), (200, &closed["runs"][0]["id"]));
+    let again = installation.run(id(&again["runs"][0])).await;
+    assert!(matches!(again["status"].as_str(), Some("pending" | "running")), "old news cancels nothing: {again:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
