@@ -9,6 +9,7 @@ mod fleet;
 mod keys;
 mod logs;
 mod members;
+mod openapi;
 mod projects;
 mod reports;
 mod runs;
