@@ -7,7 +7,6 @@ use buildit_shared::{
     permission::Permission,
 };
 use serde::Deserialize;
-use url::Url;
 
 use super::{
     account::Nothing,
@@ -22,6 +21,7 @@ use crate::{
     routes::{
         forges::{self, SetForge},
         projects::{self, ProjectPath},
+        statuses,
     },
 };
 
@@ -47,7 +47,6 @@ pub(super) struct Choice {
 }
 
 /// Where the repository is at its forge, as far as its address tells.
-#[derive(Debug, PartialEq, Eq)]
 struct Place {
     host: String,
     /// Such as `team/web`.
@@ -56,22 +55,9 @@ struct Place {
 
 impl Place {
     fn of(repository: &str) -> Self {
-        let found = match Url::parse(repository) {
-            Ok(url) => url.host_str().map(|host| {
-                // The port of ssh is none of the forge's pages.
-                let port = url.port().filter(|_| url.scheme() == "https");
-                let host = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-                (host, url.path().to_owned())
-            }),
-            Err(_) if repository.starts_with('/') => None,
-            Err(_) => repository.split_once(':').map(|(host, path)| {
-                let host = host.rsplit('@').next().unwrap_or(host);
-                (host.to_owned(), path.to_owned())
-            }),
-        };
-        let (host, path) = found.unwrap_or_else(|| ("FORGE".into(), "OWNER/REPOSITORY".into()));
-        let path = path.trim_matches('/');
-        Self { host, path: path.strip_suffix(".git").unwrap_or(path).to_owned() }
+        let unknown = || ("FORGE".into(), "OWNER/REPOSITORY".into());
+        let (host, path) = statuses::place_of(repository).unwrap_or_else(unknown);
+        Self { host, path }
     }
 
     /// The path as one part of another one.
@@ -145,22 +131,4 @@ pub(super) async fn delete(
     let address = format!("/projects/{}/forge", part(&path.project));
     forges::delete(state, caller.0, Path(path)).await?;
     Ok(super::see(&address))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Place;
-
-    #[test]
-    fn a_repository_is_found_at_its_forge() {
-        for (repository, host, path) in [
-            ("https://git.example/team/web.git", "git.example", "team/web"),
-            ("https://git.example:8443/team/sub/web", "git.example:8443", "team/sub/web"),
-            ("ssh://git@git.example:2222/team/web.git", "git.example", "team/web"),
-            ("git@git.example:team/web.git", "git.example", "team/web"),
-            ("/srv/web.git", "FORGE", "OWNER/REPOSITORY"),
-        ] {
-            assert_eq!(Place::of(repository), Place { host: host.into(), path: path.into() }, "{repository}");
-        }
-    }
 }

@@ -19,6 +19,7 @@ mod live;
 mod log;
 mod pipeline;
 mod projects;
+mod repository;
 mod run;
 mod schedules;
 mod settings;
@@ -105,6 +106,11 @@ pub(crate) fn routes() -> Router<App> {
         .route("/projects/{project}/secrets/delete", post(secrets::delete_project_secret))
         .route("/projects/{project}/forge", get(forge::show).post(forge::set))
         .route("/projects/{project}/forge/delete", post(forge::delete))
+        .route("/projects/{project}/repository", get(repository::show))
+        .route("/projects/{project}/repository/credential", post(repository::set_credential))
+        .route("/projects/{project}/repository/credential/delete", post(repository::delete_credential))
+        .route("/projects/{project}/repository/statuses", post(repository::set_statuses))
+        .route("/projects/{project}/repository/statuses/delete", post(repository::delete_statuses))
         .route("/projects/{project}/schedules", get(schedules::show).post(schedules::add))
         .route("/projects/{project}/schedules/{schedule}/pause", post(schedules::pause))
         .route("/projects/{project}/schedules/{schedule}/resume", post(schedules::resume))

@@ -49,19 +49,19 @@ pub(crate) enum SetCredential {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Credential {
     /// `token` or `ssh_key`.
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The address that it was given for. It is shown to no other: after a change of the project's repository it is to be set
     /// anew.
-    repository: String,
+    pub(crate) repository: String,
     /// Whether that is still the project's repository.
-    usable: bool,
+    pub(crate) usable: bool,
     /// Of a token.
-    username: Option<String>,
+    pub(crate) username: Option<String>,
     /// Of an SSH key.
     known_hosts: Option<String>,
     /// Who set it.
-    set_by: String,
-    set_at: Timestamp,
+    pub(crate) set_by: String,
+    pub(crate) set_at: Timestamp,
 }
 
 /// What opens a project's repository, without what is secret of it.

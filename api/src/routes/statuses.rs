@@ -47,31 +47,31 @@ pub(crate) struct SetStatuses {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Statuses {
     /// `github`, `gitlab` or `gitea`.
-    forge: &'static str,
-    api_url: String,
-    repository: String,
+    pub(crate) forge: &'static str,
+    pub(crate) api_url: String,
+    pub(crate) repository: String,
     /// Who set it.
-    set_by: String,
-    set_at: Timestamp,
+    pub(crate) set_by: String,
+    pub(crate) set_at: Timestamp,
     /// Newest first.
-    newest: Vec<CommitStatus>,
+    pub(crate) newest: Vec<CommitStatus>,
 }
 
 /// What the forge was told of a commit, or is to be told.
 #[derive(Serialize, ToSchema)]
-struct CommitStatus {
-    commit_sha: String,
+pub(crate) struct CommitStatus {
+    pub(crate) commit_sha: String,
     /// What tells a commit's statuses apart: `buildit/` and the pipeline's name, and `/mr` for merge requests.
-    context: String,
+    pub(crate) context: String,
     /// The run; it may be gone.
-    run_id: Uuid,
+    pub(crate) run_id: Uuid,
     /// How the run stood.
-    status: &'static str,
-    changed_at: Timestamp,
+    pub(crate) status: &'static str,
+    pub(crate) changed_at: Timestamp,
     /// Whether the forge took it.
-    sent: bool,
+    pub(crate) sent: bool,
     /// Why the last try did not work.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Whether and where the forge is told, and what became of the newest statuses.
@@ -214,7 +214,7 @@ fn destination(project: &Project, new: &SetStatuses) -> Result<Destination> {
 }
 
 /// The host that serves an address' forge over https, and the repository's name there.
-fn place_of(repository: &str) -> Option<(String, String)> {
+pub(crate) fn place_of(repository: &str) -> Option<(String, String)> {
     let (host, path) = match Url::parse(repository) {
         Ok(url) if url.scheme() == "https" || url.scheme() == "ssh" => {
             // The port of ssh tells nothing of the other.

@@ -63,6 +63,61 @@ async fn a_forge_is_set_up_with_the_exact_lines_to_paste() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_private_repository_is_opened_and_its_forge_told() {
+    let (installation, _worker, browser, page) = started().await;
+    for (name, repository) in [("web", "https://git.example/team/web.git"), ("app", "git@git.example:team/app.git")] {
+        let body = serde_json::json!({ "name": name, "repository": repository });
+        assert_eq!(installation.post("/api/v1/projects", body).await.0, 201);
+    }
+    page.open("/projects/web/repository").await;
+    page.shows("The repository is read without a credential").await;
+    page.fill("#credential input[name=token]", "a-token-of-ours").await;
+    page.fill("#credential input[name=username]", "deploy").await;
+    page.follow("#set-credential").await;
+    page.shows("A token opens the repository").await;
+    page.shows("Set by owner@example.org").await;
+    page.fill("#statuses input[name=token]", "another token").await;
+    page.follow("#set-statuses").await;
+    page.shows("it is a line of up to").await;
+    page.eval("document.querySelector('#statuses select').value = 'gitea'").await;
+    page.fill("#statuses input[name=token]", "another-token").await;
+    page.follow("#set-statuses").await;
+    page.shows("team/web is told how runs stand").await;
+    page.shows("https://git.example/api/v1").await;
+    assert!(!page.eval("document.documentElement.outerHTML").await.as_str().unwrap().contains("-token\""));
+    page.pictures("project-repository").await;
+    assert_eq!(page.barriers().await, [""; 0]);
+    let project = installation.get("/api/v1/projects/web").await.1;
+    let moved = installation.send(|client| {
+        let url = format!("{}/api/v1/projects/{}", installation.url, project["id"].as_str().unwrap());
+        client.patch(url).json(&serde_json::json!({ "repository": "https://other.example/team/web.git" }))
+    });
+    assert_eq!(moved.await.status(), 200);
+    page.reload().await;
+    page.shows("goes to no other address: set it anew").await;
+    page.eval("window.confirm = () => true").await;
+    page.follow("#delete-credential").await;
+    page.shows("The repository is read without a credential").await;
+    page.eval("window.confirm = () => true").await;
+    page.follow("#delete-statuses").await;
+    page.shows("The forge is told nothing of runs").await;
+
+    page.open("/projects/app/repository").await;
+    page.fill("textarea[name=private_key]", "no key").await;
+    page.fill("textarea[name=known_hosts]", "git.example ssh-ed25519 AAAA").await;
+    page.follow("#set-credential").await;
+    page.shows("this is no private key").await;
+    page.pictures("project-repository-ssh").await;
+    page.size(360, 740).await;
+    page.picture("project-repository-phone").await;
+    assert_eq!(page.eval("document.documentElement.scrollWidth").await, 360);
+
+    let viewer = viewer(&installation, &browser).await;
+    viewer.open("/projects/web/forge").await;
+    assert_eq!(viewer.count("a[href$='/repository']").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_is_added_fires_and_is_paused() {
     let (installation, _worker, browser, page) = started().await;
     let file = one_step(&["true"]) + "  on: { schedule: \"0 4 * * *\" }\n";
