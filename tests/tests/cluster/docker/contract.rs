@@ -12,7 +12,7 @@ use futures::StreamExt;
 
 use super::{
     conformance::{self, attempt, launch, log, log_shows, report},
-    engine::{BUSYBOX, NOSHELL, Place, containers_of, docker, settings, variable},
+    engine::{BUSYBOX, NOSHELL, Place, containers_of, docker, remove, settings, variable},
 };
 
 fn in_image(image: &str, commands: &[&str]) -> Launch {
@@ -50,7 +50,7 @@ async fn a_container_removed_by_hand_is_a_lost_attempt_for_good() {
     let handle = executor.start(&sleeping).await.unwrap();
     log_shows(&executor, &handle, "\nup\n").await;
     assert!(matches!(executor.confirm_ended(&handle).await, Err(Error::StillRunning)));
-    docker(&["rm", "--force", "--volumes", handle.attempt_id()]);
+    remove(&[handle.attempt_id()]);
     let End::Lost { reason } = executor.wait(&handle).await.unwrap() else { panic!("it is lost") };
     assert!(reason.contains("removed"), "{reason}");
     executor.confirm_ended(&handle).await.unwrap();

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
-    engine::{BUSYBOX, containers_of, docker, host},
+    engine::{BUSYBOX, containers_of, docker, host, remove},
     fleet::{Counter, Fleet, attempts, id, step},
     proxy::Proxy,
 };
@@ -143,7 +143,7 @@ async fn a_container_removed_by_hand_is_a_lost_attempt_and_the_step_gets_another
     eventually("its log is followed", LIMIT, async || stored(&fleet).await > 10).await;
     let running = fleet.installation.run(&run).await;
     let attempt = attempts(&running, "one")[0]["id"].as_str().unwrap().to_owned();
-    docker(&["rm", "--force", "--volumes", &attempt]);
+    remove(&[&attempt]);
     let run = fleet.installation.ended(&run).await;
     assert_eq!(run["status"], "success", "{run:#}");
     let attempts = attempts(&run, "one");
