@@ -98,11 +98,15 @@ function take(next) {
   document.dispatchEvent(new CustomEvent("page", { detail: next }));
 }
 
-// A form that somebody fills in stays as it is.
+// A form that somebody fills in, or has chosen something in, stays as it is.
 function busy(part) {
   const active = document.activeElement;
   return part.contains(active) && active.matches("input:not([type=checkbox]), textarea, select")
-    || part.querySelector("input[type=checkbox]:checked") !== null;
+    || part.querySelector("input[type=checkbox]:checked") !== null
+    || [...part.querySelectorAll("select")].some((select) => {
+      const first = Math.max(0, [...select.options].findIndex((option) => option.defaultSelected));
+      return select.selectedIndex !== first;
+    });
 }
 
 const source = document.querySelector("main")?.dataset.stream;
