@@ -79,6 +79,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(secrets::set, secrets::delete))
         .routes(routes!(secrets::list_of_project))
         .routes(routes!(secrets::set_of_project, secrets::delete_of_project))
+        .routes(routes!(secrets::list_of_environment))
+        .routes(routes!(secrets::set_of_environment, secrets::delete_of_environment))
         .routes(routes!(webhooks::create, webhooks::list))
         .routes(routes!(webhooks::update, webhooks::delete))
         .routes(routes!(webhooks::deliveries))

@@ -202,6 +202,9 @@ pub(crate) struct SecretsOf {
     /// Those of this project alone [default: those of the organization, which all its projects get]
     #[arg(long, value_name = "NAME")]
     pub(crate) project: Option<String>,
+    /// Those of this environment of the project, for the steps whose `deploy` names it
+    #[arg(long, value_name = "NAME", requires = "project")]
+    pub(crate) environment: Option<String>,
     #[command(flatten)]
     pub(crate) format: Format,
 }

@@ -23,10 +23,10 @@ pub(crate) fn list(of: &SecretsOf) -> Result<Exit, Problem> {
             .iter()
             .map(|secret| {
                 let at = text(secret, "set_at").parse().map_or_else(|_| String::new(), print::ago);
-                vec![text(secret, "name"), at, text(secret, "set_by")]
+                vec![text(secret, "name"), text(secret, "environment"), at, text(secret, "set_by")]
             })
             .collect();
-        print::table(&["NAME", "SET", "BY"], &rows)?;
+        print::table(&["NAME", "ENVIRONMENT", "SET", "BY"], &rows)?;
         Ok(Exit::Success)
     })
 }
@@ -51,17 +51,21 @@ pub(crate) fn delete(secret: &SecretName) -> Result<Exit, Problem> {
 }
 
 fn place(of: &SecretsOf) -> Vec<&str> {
-    match &of.project {
-        Some(project) => vec!["projects", project, "secrets"],
-        None => vec!["secrets"],
+    match (&of.project, &of.environment) {
+        (Some(project), Some(environment)) => vec!["projects", project, "environments", environment, "secrets"],
+        (Some(project), None) => vec!["projects", project, "secrets"],
+        (None, _) => vec!["secrets"],
     }
 }
 
 fn said(secret: &SecretName, what: &str) -> Result<Exit, Problem> {
     if secret.of.format.json {
-        print::json(&json!({ "name": secret.name, "project": secret.of.project, "done": what }))?;
+        let SecretsOf { project, environment, .. } = &secret.of;
+        print::json(&json!({ "name": secret.name, "project": project, "environment": environment, "done": what }))?;
     } else {
-        let of = secret.of.project.as_ref().map_or(String::new(), |project| format!(" of {project}"));
+        let project = secret.of.project.as_ref().map_or(String::new(), |project| format!(" of {project}"));
+        let environment = secret.of.environment.as_ref().map_or(String::new(), |name| format!(" for {name}"));
+        let of = project + &environment;
         print::line(&format!("{}{of} is {what}", secret.name))?;
     }
     Ok(Exit::Success)

@@ -1,6 +1,6 @@
-//! Secrets of an organization and of its projects. Values come in sealed and leave for steps alone.
+//! Secrets of an organization, of its projects and of their environments. Values come in sealed and leave for steps alone.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
@@ -15,19 +15,23 @@ pub const SHORTEST: usize = 4;
 /// The most bytes of a value.
 pub const LONGEST: usize = 48 << 10;
 
-/// Whose secret it is: all projects', or one's own.
-#[derive(Clone, Copy, Debug)]
+/// Whose secret it is: all projects', one's own, or that of one of its environments.
+#[derive(Clone, Debug)]
 pub struct Owner {
     /// The tenant.
     pub organization: OrganizationId,
     /// The project, if it is one's own.
     pub project: Option<ProjectId>,
+    /// The environment of that project, if it is for the steps that deploy there.
+    pub environment: Option<String>,
 }
 
 impl Owner {
     /// What a value is sealed for.
-    fn place(self, name: &str) -> Vec<u8> {
+    fn place(&self, name: &str) -> Vec<u8> {
         let project = self.project.map_or(Uuid::nil(), ProjectId::uuid);
+        // Neither has a slash in it.
+        let name = self.environment.as_ref().map_or(name.to_owned(), |environment| format!("{environment}/{name}"));
         [self.organization.uuid().as_bytes(), project.as_bytes(), name.as_bytes()].concat()
     }
 }
@@ -35,6 +39,8 @@ impl Owner {
 /// A secret, as far as it can be shown.
 #[derive(Clone, Debug)]
 pub struct Secret {
+    /// The environment that it is for, if it is for one alone.
+    pub environment: Option<String>,
     /// Its name.
     pub name: String,
     /// Who set it.
@@ -73,7 +79,7 @@ pub fn is_name(name: &str) -> bool {
 pub async fn set(
     db: impl PgExecutor<'_>,
     vault: &Vault,
-    owner: Owner,
+    owner: &Owner,
     name: &str,
     value: &str,
     by: &str,
@@ -82,8 +88,8 @@ pub async fn set(
     let sealed = sealed.map_err(|error| Error::Vault { name: name.to_owned(), error })?;
     let new = sqlx::query_scalar!(
         r#"
-        insert into secrets (id, organization_id, project_id, name, key_id, sealed, set_by)
-        values ($1, $2, $3, $4, $5, $6, $7)
+        insert into secrets (id, organization_id, project_id, environment, name, key_id, sealed, set_by)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
         on conflict on constraint secrets_name_is_unique do update
         set key_id = excluded.key_id, sealed = excluded.sealed, set_by = excluded.set_by, set_at = now()
         returning id = $1 as "new!"
@@ -91,6 +97,7 @@ pub async fn set(
         Uuid::now_v7(),
         owner.organization.uuid(),
         owner.project.map(ProjectId::uuid),
+        owner.environment,
         name,
         sealed.key_id,
         sealed.bytes,
@@ -101,36 +108,62 @@ pub async fn set(
     Ok(new)
 }
 
-/// The secrets of an organization, or of one project alone, by name, those after `after`.
+/// The secrets of an organization, of a project with those of all its environments behind its own, or of one environment, by
+/// name; those after `after`, an environment (empty where there is none) and a name.
 pub async fn list(
     db: impl PgExecutor<'_>,
-    owner: Owner,
-    after: Option<&str>,
+    owner: &Owner,
+    after: Option<(&str, &str)>,
     limit: i64,
 ) -> Result<Vec<Secret>, sqlx::Error> {
+    let (environment, name) = after.unwrap_or_default();
     sqlx::query_as!(
         Secret,
         r#"
-        select name, set_by, set_at as "set_at: jiff_sqlx::Timestamp", created_at as "created_at: jiff_sqlx::Timestamp"
+        select environment, name, set_by, set_at as "set_at: jiff_sqlx::Timestamp",
+               created_at as "created_at: jiff_sqlx::Timestamp"
         from secrets
-        where organization_id = $1 and project_id is not distinct from $2 and ($3::text is null or name > $3)
-        order by name limit $4
+        where organization_id = $1 and project_id is not distinct from $2 and ($3::text is null or environment = $3)
+          and (coalesce(environment, ''), name) > ($4, $5)
+        order by coalesce(environment, ''), name limit $6
         "#,
         owner.organization.uuid(),
         owner.project.map(ProjectId::uuid),
-        after,
+        owner.environment,
+        environment,
+        name,
         limit
     )
     .fetch_all(db)
     .await
 }
 
+/// The environments that a project has secrets for or has deployed to, by name.
+pub async fn environments(db: impl PgExecutor<'_>, project: ProjectId) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select environment as "environment!" from secrets where project_id = $1 and environment is not null
+        union
+        select environment from deployments where project_id = $1 and desired_status = 'active'
+        order by 1 limit 200
+        "#,
+        project.uuid()
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Deletes a secret; `false` if there is none.
-pub async fn delete(db: impl PgExecutor<'_>, owner: Owner, name: &str) -> Result<bool, sqlx::Error> {
+pub async fn delete(db: impl PgExecutor<'_>, owner: &Owner, name: &str) -> Result<bool, sqlx::Error> {
     let deleted = sqlx::query!(
-        "delete from secrets where organization_id = $1 and project_id is not distinct from $2 and name = $3",
+        r#"
+        delete from secrets
+        where organization_id = $1 and project_id is not distinct from $2 and environment is not distinct from $3
+          and name = $4
+        "#,
         owner.organization.uuid(),
         owner.project.map(ProjectId::uuid),
+        owner.environment,
         name
     )
     .execute(db)
@@ -138,11 +171,41 @@ pub async fn delete(db: impl PgExecutor<'_>, owner: Owner, name: &str) -> Result
     Ok(deleted.rows_affected() > 0)
 }
 
-/// The names of all secrets that a project's steps can have.
-pub async fn names(db: impl PgExecutor<'_>, project: ProjectId) -> Result<HashSet<String>, sqlx::Error> {
-    let names = sqlx::query_scalar!(
+/// Which secrets there are for the steps of a project, and for which of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// To each name the environments; `None` is any step.
+    of: BTreeMap<String, BTreeSet<Option<String>>>,
+}
+
+impl Names {
+    /// Whether a step that deploys to `environment`, if to any, gets this one.
+    pub fn has(&self, environment: Option<&str>, name: &str) -> bool {
+        let is_for = |it: &Option<String>| it.is_none() || it.as_deref() == environment;
+        self.of.get(name).is_some_and(|environments| environments.iter().any(is_for))
+    }
+
+    /// The environments that have one of this name.
+    pub fn environments(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.of.get(name).into_iter().flatten().flatten().map(String::as_str)
+    }
+}
+
+impl FromIterator<(Option<String>, String)> for Names {
+    fn from_iter<T: IntoIterator<Item = (Option<String>, String)>>(rows: T) -> Self {
+        let mut names = Self::default();
+        for (environment, name) in rows {
+            names.of.entry(name).or_default().insert(environment);
+        }
+        names
+    }
+}
+
+/// All secrets that a project's steps can have.
+pub async fn names(db: impl PgExecutor<'_>, project: ProjectId) -> Result<Names, sqlx::Error> {
+    let rows = sqlx::query!(
         r#"
-        select s.name from projects p
+        select s.environment, s.name from projects p
         join secrets s on s.organization_id = p.organization_id and (s.project_id is null or s.project_id = p.id)
         where p.id = $1
         "#,
@@ -150,7 +213,7 @@ pub async fn names(db: impl PgExecutor<'_>, project: ProjectId) -> Result<HashSe
     )
     .fetch_all(db)
     .await?;
-    Ok(names.into_iter().collect())
+    Ok(rows.into_iter().map(|row| (row.environment, row.name)).collect())
 }
 
 /// What is stored.
@@ -158,6 +221,7 @@ struct Row {
     id: Uuid,
     organization: OrganizationId,
     project: Option<ProjectId>,
+    environment: Option<String>,
     name: String,
     key_id: String,
     sealed: Vec<u8>,
@@ -165,7 +229,8 @@ struct Row {
 
 impl Row {
     fn place(&self) -> Vec<u8> {
-        Owner { organization: self.organization, project: self.project }.place(&self.name)
+        let environment = self.environment.clone();
+        Owner { organization: self.organization, project: self.project, environment }.place(&self.name)
     }
 
     fn broken(&self, error: vault::Error) -> Error {
@@ -177,27 +242,29 @@ impl Row {
     }
 }
 
-/// The values of these secrets for a step of a project, whose own go before the organization's. One that is not set is left
-/// out.
+/// The values of these secrets for a step of a project that deploys to `environment`, if to any: the environment's own go
+/// before the project's, and those before the organization's. One that is not set is left out.
 pub async fn values(
     db: impl PgExecutor<'_>,
     vault: &Vault,
     project: ProjectId,
+    environment: Option<&str>,
     names: &[String],
 ) -> Result<BTreeMap<String, String>, Error> {
-    // The project's own come last, and take the others' place.
+    // What comes later takes the others' place.
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select s.id, s.organization_id as "organization: OrganizationId", s.project_id as "project: ProjectId", s.name,
-               s.key_id, s.sealed
+        select s.id, s.organization_id as "organization: OrganizationId", s.project_id as "project: ProjectId",
+               s.environment, s.name, s.key_id, s.sealed
         from projects p
         join secrets s on s.organization_id = p.organization_id and (s.project_id is null or s.project_id = p.id)
-        where p.id = $1 and s.name = any($2)
-        order by s.project_id is not null
+        where p.id = $1 and s.name = any($2) and (s.environment is null or s.environment = $3)
+        order by s.project_id is not null, s.environment is not null
         "#,
         project.uuid(),
-        names
+        names,
+        environment
     )
     .fetch_all(db)
     .await?;
@@ -215,8 +282,8 @@ pub async fn rotate(pool: &PgPool, vault: &Vault, most: i64) -> Result<usize, Er
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select id, organization_id as "organization: OrganizationId", project_id as "project: ProjectId", name, key_id,
-               sealed
+        select id, organization_id as "organization: OrganizationId", project_id as "project: ProjectId", environment,
+               name, key_id, sealed
         from secrets where key_id <> $1 order by id limit $2 for update
         "#,
         vault.key_id(),

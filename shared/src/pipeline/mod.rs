@@ -38,6 +38,7 @@ pub use diagnostics::{Diagnostic, Rule, render};
 pub use filters::Event;
 pub use given::{GivenVariables, check_given};
 pub use plan::{Context, MissingSecrets, Plan, PlanError, PlannedCommand, PlannedStep, Rendered, plan};
+pub use units::is_plain_name;
 pub use variables::Template;
 
 use diagnostics::Report;

@@ -85,7 +85,7 @@ pub(super) fn is_step_name(text: &str) -> bool {
 }
 
 /// A name that can be a part of a path or a storage key.
-pub(super) fn is_plain_name(text: &str) -> bool {
+pub fn is_plain_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))

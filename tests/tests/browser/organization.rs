@@ -140,8 +140,22 @@ async fn a_secret_is_set_replaced_and_deleted_and_never_shown() {
         }
         page.pictures(if path.starts_with("/settings") { "settings-secrets" } else { "project-secrets" }).await;
     }
+    page.open("/projects/web/secrets").await;
+    page.fill("input[name=name]", "TOKEN").await;
+    page.fill("input[name=value]", "a third value").await;
+    page.fill("input[name=environment]", "production").await;
+    press(&page, "Set it").await;
+    page.shows("For the environment production").await;
+    page.shows("For any step").await;
+    page.pictures("project-environment-secrets").await;
     let (_, secrets) = installation.get("/api/v1/projects/web/secrets").await;
-    assert_eq!(secrets["items"][0]["name"], "TOKEN", "{secrets}");
+    let environments: Vec<_> = (0..2).map(|index| secrets["items"][index]["environment"].as_str()).collect();
+    assert_eq!(environments, [None, Some("production")], "{secrets}");
+    page.eval("(window.confirm = () => true, null)").await;
+    page.follow("input[name=environment][value=production] ~ button").await;
+    page.until("document.querySelectorAll('main tbody tr').length === 1").await;
+    let (_, secrets) = installation.get("/api/v1/projects/web/secrets").await;
+    assert_eq!(secrets["items"][0]["environment"], serde_json::Value::Null, "{secrets}");
     for path in ["/settings/secrets", "/projects/web/secrets"] {
         page.open(path).await;
         press(&page, "Delete").await;

@@ -1,4 +1,4 @@
-//! Secrets, of the organization and of a project. Nobody can read one.
+//! Secrets, of the organization, and of a project by its environments. Nobody can read one.
 
 use askama::Template;
 use axum::{extract::State, response::Response};
@@ -28,6 +28,14 @@ struct SecretsPage {
     /// The project whose secrets they are; the organization's without one.
     project: Option<String>,
     address: String,
+    /// Where its steps may deploy to, as far as that is known.
+    environments: Vec<String>,
+    /// What any step gets, then what each environment's do.
+    groups: Vec<Group>,
+}
+
+struct Group {
+    environment: Option<String>,
     secrets: Vec<SecretRow>,
 }
 
@@ -39,12 +47,17 @@ struct SecretRow {
 
 #[derive(Deserialize)]
 pub(in crate::pages) struct SecretForm {
+    /// Of a project's own: the environment that it is for, empty for any step.
+    #[serde(default)]
+    environment: String,
     name: String,
     value: String,
 }
 
 #[derive(Deserialize)]
 pub(in crate::pages) struct NameForm {
+    #[serde(default)]
+    environment: String,
     name: String,
 }
 
@@ -77,18 +90,41 @@ async fn render_secrets(
     owner: Owner,
     project: Option<String>,
 ) -> Result<Response> {
-    let found = secret_rows::list(app.pool(), owner, None, MOST).await?;
+    let found = secret_rows::list(app.pool(), &owner, None, MOST).await?;
+    let environments = match owner.project {
+        Some(project) => secret_rows::environments(app.pool(), project).await?,
+        None => Vec::new(),
+    };
     let section = if project.is_some() { "projects" } else { "settings" };
     Ok(page(&SecretsPage {
         layout: Layout::of(caller, section, "Secrets"),
         tabs: Tabs::of(caller, "secrets"),
         address: secrets_address(project.as_deref()),
         project,
-        secrets: found
-            .into_iter()
-            .map(|secret| SecretRow { name: secret.name, by: secret.set_by, at: When::of(secret.set_at) })
-            .collect(),
+        environments,
+        groups: grouped(found),
     }))
+}
+
+/// They come by environment.
+fn grouped(found: Vec<secret_rows::Secret>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for secret in found {
+        let row = SecretRow { name: secret.name, by: secret.set_by, at: When::of(secret.set_at) };
+        match groups.last_mut().filter(|group| group.environment == secret.environment) {
+            Some(group) => group.secrets.push(row),
+            None => groups.push(Group { environment: secret.environment, secrets: vec![row] }),
+        }
+    }
+    groups
+}
+
+/// A project's own, or those of its environment if the form names one.
+async fn of_project(app: &App, caller: &Visitor<SecretsWrite>, project: &str, environment: &str) -> Result<Owner> {
+    Ok(match environment.trim() {
+        "" => secrets::of_project(app, caller, project).await?,
+        environment => secrets::of_environment(app, caller, project, environment).await?,
+    })
 }
 
 /// `POST /settings/secrets`
@@ -98,7 +134,7 @@ pub(in crate::pages) async fn set_secret(
     Form(form): Form<SecretForm>,
 ) -> Result<Response> {
     let owner = secrets::of_organization(&caller)?;
-    secrets::put(&app, &caller, owner, form.name.trim(), &form.value).await?;
+    secrets::put(&app, &caller, &owner, form.name.trim(), &form.value).await?;
     Ok(to(&secrets_address(None)))
 }
 
@@ -109,8 +145,8 @@ pub(in crate::pages) async fn set_project_secret(
     Path(path): Path<ProjectPath>,
     Form(form): Form<SecretForm>,
 ) -> Result<Response> {
-    let owner = secrets::of_project(&app, &caller, &path.project).await?;
-    secrets::put(&app, &caller, owner, form.name.trim(), &form.value).await?;
+    let owner = of_project(&app, &caller, &path.project, &form.environment).await?;
+    secrets::put(&app, &caller, &owner, form.name.trim(), &form.value).await?;
     Ok(to(&secrets_address(Some(&path.project))))
 }
 
@@ -121,7 +157,7 @@ pub(in crate::pages) async fn delete_secret(
     Form(form): Form<NameForm>,
 ) -> Result<Response> {
     let owner = secrets::of_organization(&caller)?;
-    secrets::remove(&app, &caller, owner, &form.name).await?;
+    secrets::remove(&app, &caller, &owner, &form.name).await?;
     Ok(to(&secrets_address(None)))
 }
 
@@ -132,7 +168,7 @@ pub(in crate::pages) async fn delete_project_secret(
     Path(path): Path<ProjectPath>,
     Form(form): Form<NameForm>,
 ) -> Result<Response> {
-    let owner = secrets::of_project(&app, &caller, &path.project).await?;
-    secrets::remove(&app, &caller, owner, &form.name).await?;
+    let owner = of_project(&app, &caller, &path.project, &form.environment).await?;
+    secrets::remove(&app, &caller, &owner, &form.name).await?;
     Ok(to(&secrets_address(Some(&path.project))))
 }

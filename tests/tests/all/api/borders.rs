@@ -126,6 +126,9 @@ const ROUTES: &[(&str, &str, &str, Stranger, Least)] = &[
     ("get", "/api/v1/projects/{project}/secrets", "", NotFound, Admin),
     ("put", "/api/v1/projects/{project}/secrets/{secret}", r#"{"value": "a value"}"#, NotFound, Admin),
     ("delete", "/api/v1/projects/{project}/secrets/{secret}", "", NotFound, Admin),
+    ("get", "/api/v1/projects/{project}/environments/{environment}/secrets", "", NotFound, Admin),
+    ("put", "/api/v1/projects/{project}/environments/{environment}/secrets/{secret}", SECRET, NotFound, Admin),
+    ("delete", "/api/v1/projects/{project}/environments/{environment}/secrets/{secret}", "", NotFound, Admin),
     ("post", "/api/v1/webhooks", r#"{"url": "https://receiver.example/"}"#, Own, Admin),
     ("get", "/api/v1/webhooks", "", Own, Admin),
     ("patch", "/api/v1/webhooks/{webhook}", "{}", NotFound, Admin),
@@ -173,6 +176,7 @@ const DELIVERY: &str = r#"{"delivery": "0190b7a0-0000-7000-8000-000000000000", "
 const STATUSES: &str = r#"{"forge": "gitea", "token": "a-token", "api_url": "https://git.example/api/v1",
     "repository": "team/web"}"#;
 
+const SECRET: &str = r#"{"value": "a value"}"#;
 const PROMISE: &str = r#"{"size": 0, "sha256": ""}"#;
 const PART: &str = r#"{"upload": "", "part": 1, "size": 0}"#;
 const COMPLETE: &str = r#"{"upload": "", "parts": [], "size": 0, "sha256": ""}"#;
@@ -224,6 +228,7 @@ impl Filled {
             ("user", api.account("ada@acme.example", Some(Role::Viewer)).await.to_string()),
             ("invitation", invited["id"].as_str().unwrap().to_owned()),
             ("secret", "TOKEN".into()),
+            ("environment", "production".into()),
             ("hook", at.run.to_string()),
             ("worker", at.run.to_string()),
             ("schedule", at.run.to_string()),

@@ -125,24 +125,70 @@ pipeline:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_environments_secret_is_for_the_steps_that_deploy_there_and_goes_before_the_others() {
+    let (installation, _worker) = started().await;
+    installation.set_secret("ONE", "of-the-organization").await;
+    let file = "
+pipeline:
+  steps:
+    - { name: build, image: debian, commands: ['echo ${secrets.ONE} | rev'] }
+    - { name: stage, image: debian, deploy: staging, commands: ['echo ${secrets.ONE} | rev'] }
+    - name: ship
+      image: debian
+      deploy: production
+      commands: ['echo ${secrets.ONE} ${secrets.TWO} | rev', 'echo ${secrets.TWO}']
+";
+    let project = installation.project("web", &[(".platform.yaml", file)]).await;
+    let set = async |path: &str, value: &str| {
+        let path = format!("{}/api/v1/projects/web/{path}", installation.url);
+        let set = installation.send(|client| client.put(&path).json(&json!({ "value": value }))).await;
+        assert_eq!(set.status(), 204);
+    };
+    set("secrets/ONE", "of-the-project").await;
+    set("environments/production/secrets/ONE", "of-production").await;
+    set("environments/staging/secrets/TWO", "of-staging").await;
+    let run = installation.ended(&installation.trigger(&project).await).await;
+    assert_eq!((&run["status"], &run["steps"]), (&json!("error"), &json!([])), "{run:#}");
+    let said = reason(&run);
+    assert!(
+        said.starts_with("a secret is not set: `TWO` for step `ship`; `TWO` is for steps that `deploy` to"),
+        "{said}"
+    );
+
+    set("environments/production/secrets/TWO", "two-of-production").await;
+    let run = installation.ended(&installation.trigger(&project).await).await;
+    assert_eq!(run["status"], "success", "{run:#}");
+    let (build, ship) = (installation.log(id(&run), "build").await, installation.log(id(&run), "ship").await);
+    let stage = installation.log(id(&run), "stage").await;
+    assert!(build.contains("tcejorp-eht-fo") && stage.contains("tcejorp-eht-fo"), "{build}{stage}");
+    assert!(ship.contains("noitcudorp-fo-owt noitcudorp-fo\n") && ship.contains("***"), "{ship}");
+    assert!(!ship.contains("two-of-production"), "{ship}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_key_is_changed_while_everything_runs() {
     let installation = Installation::start().await;
     installation.set_secret("TOKEN", SECRET).await;
-    let (status, hook) = installation.post("/api/v1/webhooks", json!({ "url": "https://receiver.example/" })).await;
-    assert_eq!(status, 201, "{hook}");
-    let (new, old) = ("ab".repeat(32), json!([SECRETS_KEY]).to_string());
-    let both = [("BUILDIT_SECRETS_KEY", new.as_str()), ("BUILDIT_SECRETS_OLD_KEYS", old.as_str())];
     let file = "
 pipeline:
   steps:
     - { name: use, image: debian, environment: { TOKEN: '${secrets.TOKEN}' }, commands: ['test -n \"$TOKEN\"'] }
+    - { name: ship, image: debian, deploy: production, commands: ['echo ${secrets.SHIP} | rev'] }
 ";
+    let project = installation.project("rotate", &[(".platform.yaml", file)]).await;
+    let path = format!("{}/api/v1/projects/rotate/environments/production/secrets/SHIP", installation.url);
+    let set = installation.send(|client| client.put(&path).json(&json!({ "value": "of-production" }))).await;
+    assert_eq!(set.status(), 204);
+    let (status, hook) = installation.post("/api/v1/webhooks", json!({ "url": "https://receiver.example/" })).await;
+    assert_eq!(status, 201, "{hook}");
+    let (new, old) = ("ab".repeat(32), json!([SECRETS_KEY]).to_string());
+    let both = [("BUILDIT_SECRETS_KEY", new.as_str()), ("BUILDIT_SECRETS_OLD_KEYS", old.as_str())];
     let worker = installation.worker_with(&both);
-    let (project, run) = run_of(&installation, "rotate", file).await;
+    let run = installation.ended(&installation.trigger(&project).await).await;
     assert_eq!(run["status"], "success", "the old key still opens: {run:#}");
     drop(worker);
     let rotated = installation.command("secrets", &["rotate"], &both);
-    assert!(rotated.starts_with("2 secrets were sealed anew"), "{rotated}");
+    assert!(rotated.starts_with("3 secrets were sealed anew"), "{rotated}");
     let _worker = installation.worker_with(&both[..1]);
     let run = installation.ended(&installation.trigger(&project).await).await;
     assert_eq!(run["status"], "success", "the new key alone opens: {run:#}");

@@ -23,9 +23,27 @@ async fn secrets_are_set_listed_and_deleted_and_their_values_never_shown() {
         user.says(&["secrets", "list"]).await,
         user.says(&["secrets", "list", "--project", "web", "--json"]).await,
     ];
-    assert_eq!(said[1].json(), json!({ "name": "SHARED", "project": null, "done": "set" }));
+    assert_eq!(said[1].json(), json!({ "name": "SHARED", "project": null, "environment": null, "done": "set" }));
     assert!(said[2].out.contains("SHARED") && !said[2].out.contains("TOKEN"), "{:?}", said[2]);
     assert_eq!(said[3].json()[0]["name"], "TOKEN");
+
+    let production = ["--project", "web", "--environment", "production"];
+    let with = |words: &[&'static str]| [words, &production].concat();
+    for words in [with(&["secrets", "set", "KEY"]), with(&["secrets", "list", "--json"])] {
+        let said = user.says_to(&words, VALUE).await;
+        assert!(said.code == 0 && !format!("{said:?}").contains("hush-hush"), "{said:?}");
+    }
+    let all = user.says(&["secrets", "list", "--project", "web"]).await.out;
+    let lines: Vec<Vec<&str>> = all.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    assert_eq!(
+        (lines[0][1], lines[1][0], &lines[2][..]),
+        ("ENVIRONMENT", "TOKEN", &["KEY", "production"][..]),
+        "{all}"
+    );
+    let deleted = user.says(&with(&["secrets", "delete", "KEY"])).await;
+    assert_eq!(deleted.out, "KEY of web for production is deleted\n");
+    let alone = user.says(&["secrets", "list", "--environment", "production"]).await;
+    assert_eq!(alone.code, 2, "an environment is of a project: {alone:?}");
 
     said.push(user.says(&["trigger", "web", "--watch"]).await);
     // Of the value without the line break that a shell's `echo` puts behind it.
