@@ -135,14 +135,17 @@ pub async fn write(db: impl PgExecutor<'_>, actor: &Actor, entry: Entry) -> Resu
     insert(db, actor, entry, &organizations).await
 }
 
-/// Writes an entry about an account, for each organization that its owner is a member of.
+/// Writes an entry about an account, for each organization that its owner is a member of; for the installation, if of none.
 pub async fn write_for_members(
     db: impl PgExecutor<'_>,
     actor: &Actor,
     of: &[OrganizationId],
     entry: Entry,
 ) -> Result<(), sqlx::Error> {
-    let organizations: Vec<Option<Uuid>> = of.iter().map(|organization| Some(organization.uuid())).collect();
+    let mut organizations: Vec<Option<Uuid>> = of.iter().map(|organization| Some(organization.uuid())).collect();
+    if organizations.is_empty() {
+        organizations.push(None);
+    }
     insert(db, actor, entry, &organizations).await
 }
 

@@ -3,6 +3,7 @@
 mod artifacts;
 mod attempts;
 mod audit;
+mod audited;
 mod basics;
 mod borders;
 mod fleet;
