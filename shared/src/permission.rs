@@ -50,6 +50,11 @@ impl Permission {
         }
     }
 
+    /// It is about a project, so that a grant decides it there. The others reach beyond any project.
+    pub fn is_of_project(self) -> bool {
+        !matches!(self, Self::OrgAdmin | Self::FleetAdmin)
+    }
+
     /// The permission of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|permission| permission.name() == name)

@@ -5,12 +5,15 @@
 //! of the attempt in its path. [`MaybeCaller`] and [`MaybePerson`] let
 //! everybody in and tell who it is.
 //!
+//! What a member may do on the project that a path names is decided by their grant there, if they have one: see [`grant`].
+//!
 //! A cookie is sent by a browser on its own account, so whatever changes something by a cookie must come from our own
 //! pages: see [`origin`] and [`form`].
 
 mod client;
 mod cookie;
 pub(crate) mod form;
+mod grant;
 pub(crate) mod origin;
 mod runner;
 
@@ -113,7 +116,7 @@ impl<P: Permit> FromRequestParts<App> for Allowed<P> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let MaybeCaller(caller) = MaybeCaller::from_request_parts(parts, app).await?;
-        let caller = caller.ok_or_else(|| nobody(parts))?;
+        let caller = grant::applied(caller.ok_or_else(|| nobody(parts))?, parts, app).await?;
         caller.require(P::PERMISSION)?;
         Ok(Self(caller, PhantomData))
     }
@@ -277,19 +280,30 @@ impl Caller {
         self.actor.user
     }
 
+    /// Whether it may do that: on the project that the path names, else in the organization.
     pub(crate) fn has(&self, permission: Permission) -> bool {
         self.permissions.contains(&permission)
     }
 
+    /// Refuses who may do that at most on single projects, by a grant.
+    pub(crate) fn require_everywhere(&self, permission: Permission) -> Result<()> {
+        let has = match &self.who {
+            Who::Key(key, _) => key.permissions.contains(&permission),
+            Who::Person(person) => person.permissions().contains(&permission),
+        };
+        if has { Ok(()) } else { Err(self.lacks(permission)) }
+    }
+
     fn require(&self, permission: Permission) -> Result<()> {
-        if self.has(permission) {
-            return Ok(());
-        }
+        if self.has(permission) { Ok(()) } else { Err(self.lacks(permission)) }
+    }
+
+    fn lacks(&self, permission: Permission) -> ApiError {
         let permission = permission.name();
-        Err(ApiError::forbidden(match &self.who {
+        ApiError::forbidden(match &self.who {
             Who::Key(..) => format!("this API key lacks the permission `{permission}`"),
             Who::Person(_) => format!("your role in this organization lacks the permission `{permission}`"),
-        }))
+        })
     }
 
     /// Refuses a key that is bound to one project, where something is about the whole organization.

@@ -29,6 +29,8 @@ pub(super) struct Layout {
     /// The organization that a person looks at.
     pub(super) organization: Option<String>,
     pub(super) may_set_secrets: bool,
+    /// Whether they manage the organization.
+    pub(super) may_manage: bool,
     /// What forms show in their field `csrf`; nothing for keys, which send no forms.
     pub(super) csrf: Option<String>,
     /// The stream that says when the page is to be read again.
@@ -49,6 +51,7 @@ impl Layout {
                 .and_then(|person| person.organization.as_ref())
                 .map(|organization| organization.name.clone()),
             may_set_secrets: caller.has(Permission::SecretsWrite),
+            may_manage: caller.has(Permission::OrgAdmin) && caller.scope().project.is_none(),
             csrf: caller.person().map(|person| person.csrf_token().to_owned()),
             ..Self::plain(title)
         }
@@ -63,6 +66,7 @@ impl Layout {
             who: None,
             organization: None,
             may_set_secrets: false,
+            may_manage: false,
             csrf: None,
             stream: None,
             is_wide: false,

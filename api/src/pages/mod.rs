@@ -4,6 +4,7 @@
 //! - nothing comes from elsewhere and nothing runs that is not a file of ours: a strict Content-Security-Policy holds;
 //! - they ask the same questions as the API, by the same permissions, bound to the same organization.
 
+mod access;
 mod account;
 mod artifacts;
 mod assets;
@@ -111,6 +112,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/projects/{project}/repository/credential/delete", post(repository::delete_credential))
         .route("/projects/{project}/repository/statuses", post(repository::set_statuses))
         .route("/projects/{project}/repository/statuses/delete", post(repository::delete_statuses))
+        .route("/projects/{project}/access", get(access::show).post(access::give))
+        .route("/projects/{project}/access/{user}/remove", post(access::remove))
         .route("/projects/{project}/schedules", get(schedules::show).post(schedules::add))
         .route("/projects/{project}/schedules/{schedule}/pause", post(schedules::pause))
         .route("/projects/{project}/schedules/{schedule}/resume", post(schedules::resume))

@@ -8,6 +8,7 @@ mod deliveries;
 pub(crate) mod fleet;
 pub(crate) mod fleet_jobs;
 pub(crate) mod forges;
+pub(crate) mod grants;
 mod health;
 pub(crate) mod invitations;
 pub(crate) mod keys;
@@ -89,6 +90,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(members::list))
         .routes(routes!(members::change, members::remove))
         .routes(routes!(members::roles))
+        .routes(routes!(grants::list))
+        .routes(routes!(grants::set, grants::delete))
         .routes(routes!(invitations::create, invitations::list))
         .routes(routes!(invitations::withdraw))
         .routes(routes!(invitations::read, invitations::accept))

@@ -5,9 +5,12 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use buildit_shared::db::{
-    audit::{self, Entry},
-    projects::{self, Changes, Deletion},
+use buildit_shared::{
+    db::{
+        audit::{self, Entry},
+        projects::{self, Changes, Deletion},
+    },
+    permission::Permission,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -174,6 +177,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode> {
     caller.require_whole_organization()?;
     let project = find(&app, &caller, &path.project).await?;
+    caller.require_everywhere(Permission::ProjectWrite)?;
     let mut tx = app.pool().begin().await?;
     let deletion = projects::delete(&mut tx, caller.scope(), project.id).await?;
     let answer = deleted(deletion, "project", &path.project)?;

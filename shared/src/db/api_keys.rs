@@ -83,6 +83,8 @@ pub struct Principal {
     pub user_id: Option<UserId>,
     /// What it may do: names that this program does not know give nothing, and a person's key gives no more than they have.
     pub permissions: Vec<Permission>,
+    /// The person has been granted something on a project there, and it counts; see [`super::project_grants`].
+    pub has_grants: bool,
 }
 
 /// Makes a key.
@@ -124,6 +126,9 @@ pub async fn authenticate(pool: &PgPool, plain: &str) -> Result<Option<Principal
         select k.id as "id: ApiKeyId", k.name, k.organization_id as "organization_id: OrganizationId",
                k.project_id as "project_id: ProjectId", k.permissions, k.user_id as "user_id: UserId",
                m.role as "role?: Role", coalesce(u.operator, false) as "operator!",
+               coalesce(m.role in ('developer', 'viewer') and exists (
+                   select 1 from project_grants g
+                   where g.organization_id = m.organization_id and g.user_id = m.user_id), false) as "has_grants!",
                (k.last_used_at is null or k.last_used_at < now() - interval '1 minute') as "stale!"
         from api_keys k
         left join users u on u.id = k.user_id
@@ -160,6 +165,7 @@ pub async fn authenticate(pool: &PgPool, plain: &str) -> Result<Option<Principal
         project_id: row.project_id,
         user_id: row.user_id,
         permissions,
+        has_grants: row.has_grants,
     }))
 }
 

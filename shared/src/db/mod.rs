@@ -22,6 +22,7 @@ pub mod organizations;
 pub mod overviews;
 pub mod pipelines;
 pub mod planning;
+pub mod project_grants;
 pub mod projects;
 pub mod reports;
 pub mod repository_credentials;

@@ -39,6 +39,8 @@ pub struct Session {
     pub operator: bool,
     /// The organization that the session looks at, and what they are there; none for a member of none.
     pub organization: Option<Membership>,
+    /// They have been granted something on a project there, and it counts; see [`super::project_grants`].
+    pub has_grants: bool,
 }
 
 /// What somebody is in an organization.
@@ -105,11 +107,16 @@ pub async fn authenticate(pool: &PgPool, plain: &str) -> Result<Option<Session>,
         r#"
         select s.id as "id: SessionId", s.user_id as "user_id: UserId", u.email, u.name, u.operator,
                o.id as "organization_id?: OrganizationId", o.name as "organization_name?", o.role as "role?: Role",
+               coalesce(o.has_grants, false) as "has_grants!",
                s.last_used_at < now() - interval '1 minute' as "stale!"
         from sessions s
         join users u on u.id = s.user_id
         left join lateral (
-            select o.id, o.name, m.role from org_memberships m join organizations o on o.id = m.organization_id
+            select o.id, o.name, m.role,
+                   m.role in ('developer', 'viewer') and exists (
+                       select 1 from project_grants g
+                       where g.organization_id = m.organization_id and g.user_id = m.user_id) as has_grants
+            from org_memberships m join organizations o on o.id = m.organization_id
             where m.user_id = s.user_id
             order by m.organization_id is distinct from s.organization_id, m.created_at
             limit 1
@@ -142,6 +149,7 @@ pub async fn authenticate(pool: &PgPool, plain: &str) -> Result<Option<Session>,
         name: row.name,
         operator: row.operator,
         organization,
+        has_grants: row.has_grants,
     }))
 }
 

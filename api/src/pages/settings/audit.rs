@@ -61,7 +61,7 @@ struct AuditPage {
     wanted: Wanted,
     /// Who there is to choose from: the value and the name.
     people: Vec<(String, String)>,
-    actions: [&'static str; 16],
+    actions: [&'static str; 17],
     is_operator: bool,
     is_filtered: bool,
     export: String,
@@ -95,10 +95,11 @@ impl From<Row> for EntryRow {
 }
 
 /// What actions are about, as far as their names begin with it.
-const ABOUT: [&str; 16] = [
+const ABOUT: [&str; 17] = [
     "account.",
     "api_key.",
     "forge.",
+    "grant.",
     "invitation.",
     "job.",
     "member.",

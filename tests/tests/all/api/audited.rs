@@ -74,6 +74,8 @@ const ROUTES: &[(&str, &str, Leaves)] = &[
     ("patch", "/api/v1/webhooks/{webhook}", Entry("webhook.updated")),
     ("delete", "/api/v1/webhooks/{webhook}", Entry("webhook.deleted")),
     ("post", "/api/v1/webhooks/{webhook}/deliveries/{delivery}/repeat", Entry("webhook.repeated")),
+    ("put", "/api/v1/projects/{project}/grants/{user}", Entry("grant.created")),
+    ("delete", "/api/v1/projects/{project}/grants/{user}", Entry("grant.deleted")),
     ("patch", "/api/v1/members/{user}", Entry("member.updated")),
     ("delete", "/api/v1/members/{user}", Entry("member.removed")),
     ("post", "/api/v1/invitations", Entry("invitation.created")),
@@ -290,6 +292,14 @@ impl Scene<'_> {
                 let member = api.account(&format!("{name}@acme.example"), Some(Role::Viewer)).await;
                 fill("user", &member.to_string());
                 body = json!({ "role": "developer" });
+            }
+            (method, "/api/v1/projects/{project}/grants/{user}") => {
+                let member = api.account(&format!("{name}@acme.example"), Some(Role::Viewer)).await;
+                fill("user", &member.to_string());
+                body = json!({ "role": "developer" });
+                if method == "delete" {
+                    self.made(Method::PUT, &path, body.clone()).await;
+                }
             }
             ("post", "/api/v1/invitations") => {
                 body = json!({ "email": format!("{name}@acme.example"), "role": "viewer" });

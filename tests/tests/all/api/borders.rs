@@ -106,6 +106,9 @@ const ROUTES: &[(&str, &str, &str, Stranger, Least)] = &[
     ("get", "/api/v1/me/api-keys", "", Person, Viewer),
     ("delete", "/api/v1/me/api-keys/{key}", "", Person, Viewer),
     ("get", "/api/v1/roles", "", Own, Viewer),
+    ("get", "/api/v1/projects/{project}/grants", "", NotFound, Admin),
+    ("put", "/api/v1/projects/{project}/grants/{user}", r#"{"role": "developer"}"#, NotFound, Admin),
+    ("delete", "/api/v1/projects/{project}/grants/{user}", "", NotFound, Admin),
     ("get", "/api/v1/projects/{project}/forge", "", NotFound, Viewer),
     ("put", "/api/v1/projects/{project}/forge", r#"{"forge": "gitea"}"#, NotFound, Developer),
     ("delete", "/api/v1/projects/{project}/forge", "", NotFound, Developer),
@@ -392,7 +395,7 @@ async fn a_key_bound_to_a_project_sees_no_other() {
         let request = api.anonymous(method.clone(), &other.path(path)).bearer_auth(&key);
         // These are about the organization, whichever project it is.
         let of_organization = (method == Method::DELETE && path.ends_with("{project}"))
-            || ["{user}", "{invitation}", "{webhook}"].iter().any(|field| path.contains(field));
+            || ["/grants", "{user}", "{invitation}", "{webhook}"].iter().any(|field| path.contains(field));
         let expected = if of_organization { 403 } else { 404 };
         let (status, answered) = answer(with_body(request, body)).await;
         assert_eq!(status, expected, "{method} {path}: {answered}");
@@ -405,4 +408,69 @@ async fn a_key_bound_to_a_project_sees_no_other() {
     let create = api.anonymous(Method::POST, "/api/v1/projects").bearer_auth(&key);
     let (status, _) = answer(create.json(&json!({ "name": "more", "repository": "https://git.example/a" }))).await;
     assert_eq!(status, 403);
+}
+
+/// What the paths name a project by, and what is the organization's. Whoever adds a route that names something else says here
+/// which of the two it is: a grant counts only where the project is known.
+const OF_PROJECT: [&str; 3] = ["{project}", "{pipeline}", "{run}"];
+const OF_ORGANIZATION: [&str; 4] = ["{key}", "{user}", "{invitation}", "{webhook}"];
+
+#[test]
+fn each_thing_of_a_path_is_a_projects_or_the_organizations() {
+    for (method, path, _, stranger, _) in ROUTES {
+        let is_of = |fields: &[&str]| fields.iter().any(|field| path.contains(field));
+        assert!(*stranger != NotFound || is_of(&OF_PROJECT) || is_of(&OF_ORGANIZATION), "{method} {path}");
+    }
+}
+
+/// Asks everything as somebody with `role` in the organization and `granted` on one project: of that project, or of another.
+async fn walk_with_grant(role: Role, granted: Role, of_another: bool) {
+    let api = Api::start().await;
+    let filled = Filled::new(&api).await;
+    let user = api.account("walker@acme.example", Some(role)).await;
+    let project = if of_another { api.project("another").await } else { filled.fields[0].1.clone() };
+    let grant = format!("/api/v1/projects/{project}/grants/{user}");
+    let (status, said) = answer(api.request(Method::PUT, &grant).json(&json!({ "role": granted }))).await;
+    assert_eq!(status, 200, "{said}");
+    let cookie = api.session(user).await;
+    for (method, path, body, stranger, least) in ROUTES {
+        if !matches!(stranger, NotFound | Own) {
+            continue;
+        }
+        let counts = !of_another && OF_PROJECT.iter().any(|field| path.contains(field)) && !path.contains("/grants");
+        let role = match (*method, *path) {
+            // To end a project takes both.
+            ("delete", "/api/v1/projects/{project}") if counts => role.max(granted),
+            _ if counts => granted,
+            _ => role,
+        };
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+        let request = with_body(api.as_person(method.clone(), &filled.path(path), &cookie), body);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let answered: Value = if status < 400 { Value::Null } else { response.json().await.unwrap() };
+        let who = format!("{role:?} by {granted:?}, of another: {of_another}, {method} {path}: {status} {answered}");
+        let code = answered["error"]["code"].as_str().unwrap_or_default();
+        match least.lets_in(role, false) {
+            true => assert!(status < 500 && !matches!(code, "forbidden" | "unauthenticated"), "{who}"),
+            false => assert_eq!((status, code), (403, "forbidden"), "{who}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_grant_opens_its_project_and_nothing_of_the_organization() {
+    walk_with_grant(Role::Viewer, Role::Admin, false).await;
+    walk_with_grant(Role::Viewer, Role::Developer, false).await;
+}
+
+#[tokio::test]
+async fn a_grant_of_less_closes_its_project_and_nothing_else() {
+    walk_with_grant(Role::Developer, Role::Viewer, false).await;
+}
+
+#[tokio::test]
+async fn a_grant_on_a_project_counts_on_no_other() {
+    walk_with_grant(Role::Viewer, Role::Admin, true).await;
+    walk_with_grant(Role::Developer, Role::Viewer, true).await;
 }

@@ -7,6 +7,7 @@ mod audited;
 mod basics;
 mod borders;
 mod fleet;
+mod grants;
 mod keys;
 mod logs;
 mod members;
