@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest that a schedule which came meanwhile may have to wait.
 const LONGEST: Duration = Duration::from_secs(5);
+/// Between two looks at a schedule that another worker starts.
+const BUSY: Duration = Duration::from_millis(200);
 
 /// Starts what is due until `stopping`.
 pub async fn keep_time(pool: PgPool, stopping: CancellationToken) {
@@ -31,18 +33,21 @@ pub async fn keep_time(pool: PgPool, stopping: CancellationToken) {
     }
 }
 
-/// Until the next one is due.
+/// Starts all that is due; then, how long until the next one is. One look while nothing is due: it goes on day and night.
 async fn round(pool: &PgPool, notifier: &Notifier) -> Result<Duration, sqlx::Error> {
     loop {
+        match schedules::wait_ms(pool).await? {
+            None => return Ok(LONGEST),
+            Some(ms) if ms > 0 => return Ok(Duration::from_millis(ms.unsigned_abs())),
+            Some(_) => {}
+        }
         let mut tx = pool.begin().await?;
         let wake = notifier.wake(RunPipeline::QUEUE);
-        let Some(created) = schedules::fire(&mut tx, &wake).await? else { break };
+        // One that another worker is at is due and stays so for a moment.
+        let Some(created) = schedules::fire(&mut tx, &wake).await? else { return Ok(BUSY) };
         tx.commit().await?;
         wake.committed();
         notifier.send(Signal::Run(created.run_id));
         tracing::info!(run = %created.run_id, "started by its schedule");
     }
-    let wait = schedules::wait_ms(pool).await?;
-    // One that another worker is at is due and stays so for a moment.
-    Ok(wait.map_or(LONGEST, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(200))))
 }

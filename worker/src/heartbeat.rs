@@ -197,6 +197,9 @@ async fn rescue(
     dead: Option<Dead>,
     queues: Vec<&'static str>,
 ) -> Result<(), queue::Error> {
+    if dead.is_none() && !rescue::any_orphan(pool).await? {
+        return Ok(());
+    }
     let mut tx = pool.begin().await?;
     let rescued = match dead {
         Some(dead) => match rescue::rescue(&mut tx, dead).await? {

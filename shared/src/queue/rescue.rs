@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgExecutor, Postgres, Transaction};
 
 use super::{Error, Job, member::Peer};
 use crate::{
@@ -98,6 +98,21 @@ pub async fn rescue(tx: &mut Transaction<'_, Postgres>, dead: Dead) -> Result<Op
         return Ok(None);
     }
     free_jobs_of_the_dead(tx).await.map(Some)
+}
+
+/// Whether [`free_jobs_of_the_dead`] has anything to free: the look that costs an idle worker one statement.
+pub async fn any_orphan(db: impl PgExecutor<'_>) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from jobs j
+            where j.state = 'running'
+              and not exists (select from workers w where w.id = j.worker_id and w.state in ('alive', 'draining'))
+        ) as "any!"
+        "#
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Frees all jobs whose worker is not at work any more: those of a worker just declared dead, and those that a claim
