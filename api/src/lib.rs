@@ -17,6 +17,7 @@ mod git_ref;
 mod invitations;
 mod logs;
 mod middleware;
+mod openapi;
 mod page;
 mod pages;
 mod range;
@@ -31,7 +32,7 @@ mod state;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use router::{openapi, router};
+pub use router::router;
 pub use state::{App, Config};
 
 /// Answers requests on `listener` until `shutdown`; then ends the streams, whose readers go on elsewhere where they

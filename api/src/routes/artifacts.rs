@@ -90,7 +90,7 @@ pub(crate) struct FilePath {
 }
 
 /// A run's artifacts, by name.
-#[utoipa::path(get, path = "/api/v1/runs/{run}/artifacts", tag = "artifacts",
+#[utoipa::path(get, path = "/api/v1/runs/{run}/artifacts", tag = "artifacts", operation_id = "list_artifacts",
     security(("api_key" = ["project:read"])), params(RunPath, PageParams),
     responses((status = 200, body = Page<Artifact>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
@@ -106,7 +106,7 @@ pub(crate) async fn list(
 }
 
 /// An artifact's files, by path.
-#[utoipa::path(get, path = "/api/v1/runs/{run}/artifacts/{name}", tag = "artifacts",
+#[utoipa::path(get, path = "/api/v1/runs/{run}/artifacts/{name}", tag = "artifacts", operation_id = "read_artifact",
     security(("api_key" = ["project:read"])), params(ArtifactPath, PageParams),
     responses((status = 200, body = Page<ArtifactFile>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn files(
@@ -145,7 +145,7 @@ pub(crate) async fn files(
 
 /// Download one file: a redirect to an address that needs no key.
 #[utoipa::path(get, path = "/api/v1/runs/{run}/artifacts/{name}/files/{*path}", tag = "artifacts",
-    security(("api_key" = ["project:read"])), params(FilePath),
+    operation_id = "download_artifact_file", security(("api_key" = ["project:read"])), params(FilePath),
     responses((status = 307, description = "to the file"), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn file(
     State(app): State<App>,
@@ -161,7 +161,7 @@ pub(crate) async fn file(
 
 /// Download all files of an artifact as one zip archive.
 #[utoipa::path(get, path = "/api/v1/runs/{run}/artifacts/{name}/archive", tag = "artifacts",
-    security(("api_key" = ["project:read"])), params(ArtifactPath),
+    operation_id = "download_artifact", security(("api_key" = ["project:read"])), params(ArtifactPath),
     responses((status = 200, content_type = "application/zip", body = Vec<u8>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn archive(
     State(app): State<App>,

@@ -54,7 +54,7 @@ pub(crate) struct Download {
 
 /// Win the attempt, once and for ever: 200 for the winner, however often it asks; 409 for everybody else; 410 where
 /// there is nothing to begin any more. Whoever does not get a 200 runs no command.
-#[utoipa::path(post, path = "/api/v1/attempts/{attempt}/begin", tag = "attempts",
+#[utoipa::path(post, path = "/api/v1/attempts/{attempt}/begin", tag = "attempts", operation_id = "begin_attempt",
     security(("attempt_token" = [])), params(AttemptPath),
     responses((status = 200, body = Begun), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn begin(

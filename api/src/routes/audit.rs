@@ -107,8 +107,8 @@ impl AuditFilter {
 }
 
 /// What was changed, newest first.
-#[utoipa::path(get, path = "/api/v1/audit", tag = "audit", security(("api_key" = ["org:admin"])),
-    params(AuditFilter, PageParams),
+#[utoipa::path(get, path = "/api/v1/audit", tag = "audit",
+    operation_id = "list_audit_entries", security(("api_key" = ["org:admin"])), params(AuditFilter, PageParams),
     responses((status = 200, body = Page<AuditEntry>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -122,8 +122,8 @@ pub(crate) async fn list(
 }
 
 /// All that matches as CSV, newest first.
-#[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit", security(("api_key" = ["org:admin"])),
-    params(AuditFilter),
+#[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit",
+    operation_id = "export_audit_entries", security(("api_key" = ["org:admin"])), params(AuditFilter),
     responses((status = 200, content_type = "text/csv", body = String), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn export(
     State(app): State<App>,

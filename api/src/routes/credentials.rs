@@ -65,7 +65,7 @@ pub(crate) struct Credential {
 }
 
 /// What opens a project's repository, without what is secret of it.
-#[utoipa::path(get, path = "/api/v1/projects/{project}/credential", tag = "forges",
+#[utoipa::path(get, path = "/api/v1/projects/{project}/credential", tag = "forges", operation_id = "read_credential",
     security(("api_key" = ["secrets:write"])), params(ProjectPath),
     responses((status = 200, body = Credential), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(
@@ -78,7 +78,7 @@ pub(crate) async fn read(
 }
 
 /// Give a project what opens its repository, in the place of what it had.
-#[utoipa::path(put, path = "/api/v1/projects/{project}/credential", tag = "forges",
+#[utoipa::path(put, path = "/api/v1/projects/{project}/credential", tag = "forges", operation_id = "set_credential",
     security(("api_key" = ["secrets:write"])), params(ProjectPath), request_body = SetCredential,
     responses((status = 200, body = Credential), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn set(
@@ -94,7 +94,7 @@ pub(crate) async fn set(
 
 /// Take it away: the repository is then asked for without.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/credential", tag = "forges",
-    security(("api_key" = ["secrets:write"])), params(ProjectPath),
+    operation_id = "delete_credential", security(("api_key" = ["secrets:write"])), params(ProjectPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<App>,

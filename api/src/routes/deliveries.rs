@@ -51,7 +51,7 @@ pub(crate) struct Delivered {
 }
 
 /// Deliver a push: each pipeline of the project gets a run, which its filters may skip.
-#[utoipa::path(post, path = "/api/v1/projects/{project}/deliveries", tag = "runs",
+#[utoipa::path(post, path = "/api/v1/projects/{project}/deliveries", tag = "runs", operation_id = "deliver_push",
     security(("api_key" = ["run:trigger"])), params(ProjectPath), request_body = Delivery,
     responses((status = 201, body = Delivered), (status = 200, description = "seen before, or nothing to run", body = Delivered),
               (status = "4XX", body = ErrorBody)))]

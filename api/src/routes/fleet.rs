@@ -146,7 +146,8 @@ pub(crate) struct WorkerFilter {
 }
 
 /// All queues that have jobs, are paused or are served, by name.
-#[utoipa::path(get, path = "/api/v1/fleet/queues", tag = "fleet", security(("api_key" = ["fleet:admin"])),
+#[utoipa::path(get, path = "/api/v1/fleet/queues", tag = "fleet",
+    operation_id = "list_queues", security(("api_key" = ["fleet:admin"])),
     responses((status = 200, body = Queues), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn queues(State(app): State<App>, _caller: Allowed<FleetAdmin>) -> Result<Json<Queues>> {
     let items = fleet::queues(app.pool(), None).await?.into_iter().map(Queue::from).collect();
@@ -154,7 +155,7 @@ pub(crate) async fn queues(State(app): State<App>, _caller: Allowed<FleetAdmin>)
 }
 
 /// Claim nothing from a queue until it is resumed. What runs goes on.
-#[utoipa::path(post, path = "/api/v1/fleet/queues/{queue}/pause", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/queues/{queue}/pause", tag = "fleet", operation_id = "pause_queue",
     security(("api_key" = ["fleet:admin"])), params(QueuePath), request_body = Option<Pause>,
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn pause(
@@ -175,7 +176,7 @@ pub(crate) async fn pause(
 }
 
 /// Claim from a paused queue again.
-#[utoipa::path(post, path = "/api/v1/fleet/queues/{queue}/resume", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/queues/{queue}/resume", tag = "fleet", operation_id = "resume_queue",
     security(("api_key" = ["fleet:admin"])), params(QueuePath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn resume(
@@ -194,8 +195,8 @@ pub(crate) async fn resume(
 }
 
 /// Workers, newest first.
-#[utoipa::path(get, path = "/api/v1/fleet/workers", tag = "fleet", security(("api_key" = ["fleet:admin"])),
-    params(WorkerFilter, PageParams),
+#[utoipa::path(get, path = "/api/v1/fleet/workers", tag = "fleet",
+    operation_id = "list_workers", security(("api_key" = ["fleet:admin"])), params(WorkerFilter, PageParams),
     responses((status = 200, body = Page<Worker>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn workers(
     State(app): State<App>,
@@ -208,7 +209,7 @@ pub(crate) async fn workers(
 }
 
 /// Have a worker claim nothing until it is resumed. Other workers go on with what it holds, and it stays.
-#[utoipa::path(post, path = "/api/v1/fleet/workers/{worker}/drain", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/workers/{worker}/drain", tag = "fleet", operation_id = "drain_worker",
     security(("api_key" = ["fleet:admin"])), params(WorkerPath),
     responses((status = 204), (status = 409, description = "it has ended", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
@@ -229,7 +230,7 @@ pub(crate) async fn drain(
 }
 
 /// Have a drained worker claim again.
-#[utoipa::path(post, path = "/api/v1/fleet/workers/{worker}/resume", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/workers/{worker}/resume", tag = "fleet", operation_id = "resume_worker",
     security(("api_key" = ["fleet:admin"])), params(WorkerPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn undrain(

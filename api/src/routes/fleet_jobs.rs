@@ -130,7 +130,9 @@ impl From<Failure> for JobFailure {
 pub(crate) struct JobFilter {
     /// One state or several, separated by commas.
     pub(crate) state: Option<String>,
+    /// The name of a kind, such as `RunStep`.
     pub(crate) kind: Option<String>,
+    /// The name of a queue.
     pub(crate) queue: Option<String>,
     /// A project's id.
     pub(crate) project: Option<Uuid>,
@@ -167,8 +169,8 @@ pub(crate) struct JobPath {
 }
 
 /// Jobs, newest first, those that ended included.
-#[utoipa::path(get, path = "/api/v1/fleet/jobs", tag = "fleet", security(("api_key" = ["fleet:admin"])),
-    params(JobFilter, PageParams),
+#[utoipa::path(get, path = "/api/v1/fleet/jobs", tag = "fleet",
+    operation_id = "list_jobs", security(("api_key" = ["fleet:admin"])), params(JobFilter, PageParams),
     responses((status = 200, body = Page<Job>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -181,7 +183,8 @@ pub(crate) async fn list(
 }
 
 /// One job with its errors.
-#[utoipa::path(get, path = "/api/v1/fleet/jobs/{job}", tag = "fleet", security(("api_key" = ["fleet:admin"])),
+#[utoipa::path(get, path = "/api/v1/fleet/jobs/{job}", tag = "fleet",
+    operation_id = "read_job", security(("api_key" = ["fleet:admin"])),
     params(JobPath), responses((status = 200, body = JobWithErrors), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(
     State(app): State<App>,
@@ -199,7 +202,7 @@ async fn read_job(app: &App, id: Uuid) -> Result<JobWithErrors> {
 }
 
 /// Run a job again, now. A job of a run retries what failed in the run.
-#[utoipa::path(post, path = "/api/v1/fleet/jobs/{job}/retry", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/jobs/{job}/retry", tag = "fleet", operation_id = "retry_job",
     security(("api_key" = ["fleet:admin"])), params(JobPath),
     responses((status = 202, body = JobWithErrors), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn retry(state: State<App>, caller: Allowed<FleetAdmin>, path: Path<JobPath>) -> Result<Accepted> {
@@ -207,7 +210,7 @@ pub(crate) async fn retry(state: State<App>, caller: Allowed<FleetAdmin>, path: 
 }
 
 /// Take a job out of the queue. A job of a run ends its step, or its run, as an error.
-#[utoipa::path(post, path = "/api/v1/fleet/jobs/{job}/discard", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/jobs/{job}/discard", tag = "fleet", operation_id = "discard_job",
     security(("api_key" = ["fleet:admin"])), params(JobPath),
     responses((status = 202, body = JobWithErrors), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn discard(state: State<App>, caller: Allowed<FleetAdmin>, path: Path<JobPath>) -> Result<Accepted> {
@@ -215,7 +218,7 @@ pub(crate) async fn discard(state: State<App>, caller: Allowed<FleetAdmin>, path
 }
 
 /// Stop a job. A job of a run cancels the run.
-#[utoipa::path(post, path = "/api/v1/fleet/jobs/{job}/cancel", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/jobs/{job}/cancel", tag = "fleet", operation_id = "cancel_job",
     security(("api_key" = ["fleet:admin"])), params(JobPath),
     responses((status = 202, body = JobWithErrors), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn cancel(state: State<App>, caller: Allowed<FleetAdmin>, path: Path<JobPath>) -> Result<Accepted> {
@@ -269,7 +272,7 @@ pub(crate) struct Skipped {
 }
 
 /// Retry, discard or cancel many jobs. Each is changed for itself: what cannot be done is told with its reason.
-#[utoipa::path(post, path = "/api/v1/fleet/jobs/bulk", tag = "fleet",
+#[utoipa::path(post, path = "/api/v1/fleet/jobs/bulk", tag = "fleet", operation_id = "change_jobs",
     security(("api_key" = ["fleet:admin"])), request_body = Bulk,
     responses((status = 200, body = BulkOutcome), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn bulk(

@@ -81,7 +81,7 @@ fn view(app: &App, project: ProjectId, forge: Forge) -> ForgeView {
 }
 
 /// Which forge calls for a project.
-#[utoipa::path(get, path = "/api/v1/projects/{project}/forge", tag = "forges",
+#[utoipa::path(get, path = "/api/v1/projects/{project}/forge", tag = "forges", operation_id = "read_forge",
     security(("api_key" = ["project:read"])), params(ProjectPath),
     responses((status = 200, body = ForgeView), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(
@@ -97,7 +97,7 @@ pub(crate) async fn read(
 
 /// Have a forge call for a project, in the place of another. The answer has what to tell the forge: an address, and a new
 /// secret.
-#[utoipa::path(put, path = "/api/v1/projects/{project}/forge", tag = "forges",
+#[utoipa::path(put, path = "/api/v1/projects/{project}/forge", tag = "forges", operation_id = "set_forge",
     security(("api_key" = ["project:write"])), params(ProjectPath), request_body = SetForge,
     responses((status = 200, body = NewForge), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn set(
@@ -122,7 +122,7 @@ pub(crate) async fn put(app: &App, caller: &Caller, project: &str, new: SetForge
 }
 
 /// Let no forge call for a project any more.
-#[utoipa::path(delete, path = "/api/v1/projects/{project}/forge", tag = "forges",
+#[utoipa::path(delete, path = "/api/v1/projects/{project}/forge", tag = "forges", operation_id = "delete_forge",
     security(("api_key" = ["project:write"])), params(ProjectPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(
@@ -142,8 +142,10 @@ pub(crate) async fn delete(
 }
 
 /// What a forge calls: a push, or something that happened to a merge request. It proves who it is by the secret.
-#[utoipa::path(post, path = "/api/v1/forges/{hook}", tag = "forges", security(()), params(HookPath),
-    request_body(content = String, content_type = "application/json"),
+#[utoipa::path(post, path = "/api/v1/forges/{hook}", tag = "forges",
+    operation_id = "receive_from_forge", security(()), params(HookPath),
+    request_body(content = String, content_type = "application/json",
+        example = json!("{\"ref\":\"refs/heads/main\",\"after\":\"5f1d0c7a2b9e4d6f8a0b1c2d3e4f5a6b7c8d9e0f\"}")),
     responses((status = 201, body = Delivered), (status = 200, description = "seen before, or nothing to run", body = Delivered),
               (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn receive(

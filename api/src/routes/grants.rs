@@ -76,7 +76,7 @@ pub(crate) struct GrantPath {
 
 /// Who is something else on the project than in the organization.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/grants", tag = "members",
-    security(("api_key" = ["org:admin"])), params(ProjectPath, PageParams),
+    operation_id = "list_grants", security(("api_key" = ["org:admin"])), params(ProjectPath, PageParams),
     responses((status = 200, body = Page<Grant>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -92,7 +92,7 @@ pub(crate) async fn list(
 /// Make a member more or less on the project than they are in the organization. Their role there decides all else. Owners and
 /// admins may everything in every project.
 #[utoipa::path(put, path = "/api/v1/projects/{project}/grants/{user}", tag = "members",
-    security(("api_key" = ["org:admin"])), params(GrantPath), request_body = NewGrant,
+    operation_id = "set_grant", security(("api_key" = ["org:admin"])), params(GrantPath), request_body = NewGrant,
     responses((status = 200, body = Grant),
               (status = 409, description = "they may everything everywhere", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
@@ -137,7 +137,7 @@ pub(crate) async fn give(app: &App, caller: &Caller, path: &GrantPath, role: Rol
 
 /// Take a grant away: the member is on the project what they are in the organization.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/grants/{user}", tag = "members",
-    security(("api_key" = ["org:admin"])), params(GrantPath),
+    operation_id = "delete_grant", security(("api_key" = ["org:admin"])), params(GrantPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<App>,

@@ -111,7 +111,8 @@ pub(crate) struct JoinPath {
 
 /// Invite somebody. The link serves once, for a week, and takes the place of an older one for the same address. Only an owner
 /// invites owners.
-#[utoipa::path(post, path = "/api/v1/invitations", tag = "members", security(("api_key" = ["org:admin"])),
+#[utoipa::path(post, path = "/api/v1/invitations", tag = "members",
+    operation_id = "create_invitation", security(("api_key" = ["org:admin"])),
     request_body = Invite, responses((status = 201, body = Invited), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -144,7 +145,8 @@ pub(crate) async fn invite(app: &App, caller: &Caller, invite: Invite) -> Result
 }
 
 /// The organization's invitations that can be used, newest first.
-#[utoipa::path(get, path = "/api/v1/invitations", tag = "members", security(("api_key" = ["org:admin"])),
+#[utoipa::path(get, path = "/api/v1/invitations", tag = "members",
+    operation_id = "list_invitations", security(("api_key" = ["org:admin"])),
     params(PageParams), responses((status = 200, body = Page<Invitation>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -157,7 +159,7 @@ pub(crate) async fn list(
 }
 
 /// Withdraw an invitation.
-#[utoipa::path(delete, path = "/api/v1/invitations/{invitation}", tag = "members",
+#[utoipa::path(delete, path = "/api/v1/invitations/{invitation}", tag = "members", operation_id = "withdraw_invitation",
     security(("api_key" = ["org:admin"])), params(InvitationPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn withdraw(
@@ -176,7 +178,8 @@ pub(crate) async fn withdraw(
 }
 
 /// What one is invited to.
-#[utoipa::path(get, path = "/api/v1/join/{token}", tag = "members", security(()), params(JoinPath),
+#[utoipa::path(get, path = "/api/v1/join/{token}", tag = "members",
+    operation_id = "read_offer", security(()), params(JoinPath),
     responses((status = 200, body = Offer), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(State(app): State<App>, Path(path): Path<JoinPath>) -> Result<Json<Offer>> {
     let (invitation, has_account) = invitations::read(&app, &path.token).await?;
@@ -191,7 +194,8 @@ pub(crate) async fn read(State(app): State<App>, Path(path): Path<JoinPath>) -> 
 
 /// Accept an invitation: signed in as the one it is for, or, without an account, with a password. That makes the account
 /// and sets the cookie of a session.
-#[utoipa::path(post, path = "/api/v1/join/{token}", tag = "members", security((), ("session" = [])), params(JoinPath),
+#[utoipa::path(post, path = "/api/v1/join/{token}", tag = "members",
+    operation_id = "accept_invitation", security((), ("session" = [])), params(JoinPath),
     request_body = Accept, responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn accept(
     State(app): State<App>,

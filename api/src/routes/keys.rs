@@ -93,7 +93,8 @@ pub(crate) struct KeyPath {
 }
 
 /// Make a key of the organization.
-#[utoipa::path(post, path = "/api/v1/api-keys", tag = "api keys", security(("api_key" = ["org:admin"])),
+#[utoipa::path(post, path = "/api/v1/api-keys", tag = "api keys",
+    operation_id = "create_api_key", security(("api_key" = ["org:admin"])),
     request_body = CreateApiKey, responses((status = 201, body = NewApiKey), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -114,7 +115,8 @@ fn created(key: NewApiKey) -> (StatusCode, Json<NewApiKey>) {
 }
 
 /// Make a key of one's own in the organization that one looks at. It may no more than oneself, also later.
-#[utoipa::path(post, path = "/api/v1/me/api-keys", tag = "api keys", security(("session" = [])),
+#[utoipa::path(post, path = "/api/v1/me/api-keys", tag = "api keys",
+    operation_id = "create_own_api_key", security(("session" = [])),
     request_body = CreateApiKey, responses((status = 201, body = NewApiKey), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create_own(
     State(app): State<App>,
@@ -157,7 +159,8 @@ async fn made(app: &App, caller: &Caller, new: CreateApiKey, owner: Option<UserI
 }
 
 /// The organization's keys and its members' own, newest first, revoked ones included.
-#[utoipa::path(get, path = "/api/v1/api-keys", tag = "api keys", security(("api_key" = ["org:admin"])),
+#[utoipa::path(get, path = "/api/v1/api-keys", tag = "api keys",
+    operation_id = "list_api_keys", security(("api_key" = ["org:admin"])),
     params(PageParams), responses((status = 200, body = Page<ApiKey>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -169,7 +172,8 @@ pub(crate) async fn list(
 }
 
 /// One's own keys in the organization that one looks at, newest first, revoked ones included.
-#[utoipa::path(get, path = "/api/v1/me/api-keys", tag = "api keys", security(("session" = [])),
+#[utoipa::path(get, path = "/api/v1/me/api-keys", tag = "api keys",
+    operation_id = "list_own_api_keys", security(("session" = [])),
     params(PageParams), responses((status = 200, body = Page<ApiKey>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list_own(
     State(app): State<App>,
@@ -182,7 +186,8 @@ pub(crate) async fn list_own(
 }
 
 /// Revoke a key: it is refused from now on.
-#[utoipa::path(delete, path = "/api/v1/api-keys/{key}", tag = "api keys", security(("api_key" = ["org:admin"])),
+#[utoipa::path(delete, path = "/api/v1/api-keys/{key}", tag = "api keys",
+    operation_id = "revoke_api_key", security(("api_key" = ["org:admin"])),
     params(KeyPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn revoke(
     State(app): State<App>,
@@ -194,7 +199,8 @@ pub(crate) async fn revoke(
 }
 
 /// Revoke a key of one's own.
-#[utoipa::path(delete, path = "/api/v1/me/api-keys/{key}", tag = "api keys", security(("session" = [])),
+#[utoipa::path(delete, path = "/api/v1/me/api-keys/{key}", tag = "api keys",
+    operation_id = "revoke_own_api_key", security(("session" = [])),
     params(KeyPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn revoke_own(
     State(app): State<App>,

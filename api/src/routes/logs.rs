@@ -77,7 +77,7 @@ enum Encoding {
 /// goes on where it broke off; `gap` with `offset` and `length` where the running step's log is not at hand;
 /// `attempt` when the step got another attempt; `end` with the step's status, or with `?follow=false` `pause` where the
 /// step is at work and this is all there is now. Once it has ended: a redirect to the stored log. With `?follow=` or `Accept: text/plain`: plain text, also by `Range`.
-#[utoipa::path(get, path = "/api/v1/runs/{run}/steps/{step}/logs", tag = "steps",
+#[utoipa::path(get, path = "/api/v1/runs/{run}/steps/{step}/logs", tag = "steps", operation_id = "read_log",
     security(("api_key" = ["project:read"])), params(StepPath, LogParams),
     responses((status = 200, content_type = "text/event-stream", body = String),
               (status = 206, description = "the bytes of a range", content_type = "text/plain", body = String),

@@ -77,7 +77,8 @@ pub(crate) struct Roles {
 }
 
 /// The roles, from the one that may most to the one that may least.
-#[utoipa::path(get, path = "/api/v1/roles", tag = "members", security(("session" = []), ("api_key" = [])),
+#[utoipa::path(get, path = "/api/v1/roles", tag = "members",
+    operation_id = "list_roles", security(("session" = []), ("api_key" = [])),
     responses((status = 200, body = Roles), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn roles(_who: Who) -> Json<Roles> {
     let view = |role: Role| RoleView {
@@ -88,7 +89,8 @@ pub(crate) async fn roles(_who: Who) -> Json<Roles> {
 }
 
 /// The organization's members.
-#[utoipa::path(get, path = "/api/v1/members", tag = "members", security(("api_key" = ["org:admin"])),
+#[utoipa::path(get, path = "/api/v1/members", tag = "members",
+    operation_id = "list_members", security(("api_key" = ["org:admin"])),
     params(PageParams), responses((status = 200, body = Page<Member>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -101,7 +103,8 @@ pub(crate) async fn list(
 }
 
 /// Give a member another role. Only an owner makes and unmakes owners.
-#[utoipa::path(patch, path = "/api/v1/members/{user}", tag = "members", security(("api_key" = ["org:admin"])),
+#[utoipa::path(patch, path = "/api/v1/members/{user}", tag = "members",
+    operation_id = "change_member", security(("api_key" = ["org:admin"])),
     params(MemberPath), request_body = MemberChanges,
     responses((status = 200, body = Member), (status = 409, description = "they are the only owner", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
@@ -116,8 +119,8 @@ pub(crate) async fn change(
 }
 
 /// Remove a member. Their account stays, and so do the organization's keys that they made; their own keys serve no more.
-#[utoipa::path(delete, path = "/api/v1/members/{user}", tag = "members", security(("api_key" = ["org:admin"])),
-    params(MemberPath),
+#[utoipa::path(delete, path = "/api/v1/members/{user}", tag = "members",
+    operation_id = "remove_member", security(("api_key" = ["org:admin"])), params(MemberPath),
     responses((status = 204), (status = 409, description = "they are the only owner", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn remove(

@@ -94,7 +94,7 @@ impl OlderPath {
 }
 
 /// Start a run.
-#[utoipa::path(post, path = "/api/projects/{project}/pipelines", tag = "older",
+#[utoipa::path(post, path = "/api/projects/{project}/pipelines", tag = "older", operation_id = "older_start_run",
     security(("api_key" = ["run:trigger"])), params(ProjectPath), request_body = StartRun,
     responses((status = 201, body = Started), (status = 200, description = "it was started before", body = Started),
               (status = "4XX", body = ErrorBody)))]
@@ -108,7 +108,7 @@ async fn create(
 }
 
 /// A project's runs, newest first.
-#[utoipa::path(get, path = "/api/projects/{project}/pipelines", tag = "older",
+#[utoipa::path(get, path = "/api/projects/{project}/pipelines", tag = "older", operation_id = "older_list_runs",
     security(("api_key" = ["project:read"])), params(ProjectPath, RunFilter, PageParams),
     responses((status = 200, body = Page<OlderRun>), (status = "4XX", body = ErrorBody)))]
 async fn list(
@@ -123,7 +123,7 @@ async fn list(
 }
 
 /// One run with its steps and their attempts.
-#[utoipa::path(get, path = "/api/projects/{project}/pipelines/{run}", tag = "older",
+#[utoipa::path(get, path = "/api/projects/{project}/pipelines/{run}", tag = "older", operation_id = "older_read_run",
     security(("api_key" = ["project:read"])), params(OlderPath),
     responses((status = 200, body = OlderRunWithSteps), (status = "4XX", body = ErrorBody)))]
 async fn read(
@@ -138,7 +138,7 @@ async fn read(
 
 /// Ask for the end of a run.
 #[utoipa::path(post, path = "/api/projects/{project}/pipelines/{run}/cancel", tag = "older",
-    security(("api_key" = ["project:write"])), params(OlderPath),
+    operation_id = "older_cancel_run", security(("api_key" = ["project:write"])), params(OlderPath),
     responses((status = 202, body = OlderRunWithSteps), (status = "4XX", body = ErrorBody)))]
 async fn cancel(
     State(app): State<App>,
@@ -152,6 +152,7 @@ async fn cancel(
 
 /// Run again what did not succeed, or a step and all that depend on it, in the same run.
 #[utoipa::path(post, path = "/api/projects/{project}/pipelines/{run}/retry", tag = "older",
+    operation_id = "older_retry_run",
     security(("api_key" = ["project:write"])), params(OlderPath), request_body = RetryRun,
     responses((status = 202, body = OlderRunWithSteps), (status = "4XX", body = ErrorBody)))]
 async fn retry(
@@ -167,7 +168,7 @@ async fn retry(
 
 /// Start a new run at the same commit.
 #[utoipa::path(post, path = "/api/projects/{project}/pipelines/{run}/rerun", tag = "older",
-    security(("api_key" = ["project:write"])), params(OlderPath),
+    operation_id = "older_rerun_run", security(("api_key" = ["project:write"])), params(OlderPath),
     responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]
 async fn rerun(
     State(app): State<App>,
@@ -192,7 +193,7 @@ pub(crate) struct OlderStepPath {
 
 /// A step's log.
 #[utoipa::path(get, path = "/api/projects/{project}/pipelines/{run}/steps/{step}/logs", tag = "older",
-    security(("api_key" = ["project:read"])), params(OlderStepPath, LogParams),
+    operation_id = "older_read_log", security(("api_key" = ["project:read"])), params(OlderStepPath, LogParams),
     responses((status = 200, content_type = "text/event-stream", body = String),
               (status = 307, description = "to the stored log"), (status = "4XX", body = ErrorBody)))]
 async fn logs(
@@ -209,7 +210,7 @@ async fn logs(
 
 /// A run's artifacts, by name.
 #[utoipa::path(get, path = "/api/projects/{project}/pipelines/{run}/artifacts", tag = "older",
-    security(("api_key" = ["project:read"])), params(OlderPath, PageParams),
+    operation_id = "older_list_artifacts", security(("api_key" = ["project:read"])), params(OlderPath, PageParams),
     responses((status = 200, body = Page<Artifact>), (status = "4XX", body = ErrorBody)))]
 async fn artifacts(
     State(app): State<App>,
@@ -223,6 +224,7 @@ async fn artifacts(
 
 /// Start a run of this pipeline.
 #[utoipa::path(post, path = "/api/v1/pipelines/{pipeline}/runs", tag = "older",
+    operation_id = "older_start_run_of_pipeline",
     security(("api_key" = ["run:trigger"])), params(PipelinePath), request_body = StartRun,
     responses((status = 201, body = Started), (status = 200, description = "it was started before", body = Started),
               (status = "4XX", body = ErrorBody)))]
@@ -244,6 +246,7 @@ async fn create_of_pipeline(
 
 /// The runs of this pipeline, newest first.
 #[utoipa::path(get, path = "/api/v1/pipelines/{pipeline}/runs", tag = "older",
+    operation_id = "older_list_runs_of_pipeline",
     security(("api_key" = ["project:read"])), params(PipelinePath, RunFilter, PageParams),
     responses((status = 200, body = Page<Run>), (status = "4XX", body = ErrorBody)))]
 async fn list_of_pipeline(

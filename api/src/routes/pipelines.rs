@@ -98,7 +98,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<pipelin
 }
 
 /// Make a pipeline.
-#[utoipa::path(post, path = "/api/v1/projects/{project}/pipelines", tag = "pipelines",
+#[utoipa::path(post, path = "/api/v1/projects/{project}/pipelines", tag = "pipelines", operation_id = "create_pipeline",
     security(("api_key" = ["project:write"])), params(ProjectPath), request_body = NewPipeline,
     responses((status = 201, body = Pipeline), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
@@ -133,7 +133,7 @@ pub(crate) async fn make(
 }
 
 /// A project's pipelines, by name.
-#[utoipa::path(get, path = "/api/v1/projects/{project}/pipelines", tag = "pipelines",
+#[utoipa::path(get, path = "/api/v1/projects/{project}/pipelines", tag = "pipelines", operation_id = "list_pipelines",
     security(("api_key" = ["project:read"])), params(ProjectPath, PageParams),
     responses((status = 200, body = Page<Pipeline>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
@@ -149,7 +149,7 @@ pub(crate) async fn list(
 }
 
 /// One pipeline.
-#[utoipa::path(get, path = "/api/v1/pipelines/{pipeline}", tag = "pipelines",
+#[utoipa::path(get, path = "/api/v1/pipelines/{pipeline}", tag = "pipelines", operation_id = "read_pipeline",
     security(("api_key" = ["project:read"])), params(PipelinePath),
     responses((status = 200, body = Pipeline), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(
@@ -161,7 +161,7 @@ pub(crate) async fn read(
 }
 
 /// Change a pipeline; what is not named stays. A `file` takes the place of a `config`, and the other way round.
-#[utoipa::path(patch, path = "/api/v1/pipelines/{pipeline}", tag = "pipelines",
+#[utoipa::path(patch, path = "/api/v1/pipelines/{pipeline}", tag = "pipelines", operation_id = "update_pipeline",
     security(("api_key" = ["project:write"])), params(PipelinePath), request_body = PipelineChanges,
     responses((status = 200, body = Pipeline), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn update(
@@ -190,7 +190,7 @@ pub(crate) async fn update(
 
 /// Delete a pipeline with its runs, which must have ended. Workers delete their logs and
 /// artifacts soon after.
-#[utoipa::path(delete, path = "/api/v1/pipelines/{pipeline}", tag = "pipelines",
+#[utoipa::path(delete, path = "/api/v1/pipelines/{pipeline}", tag = "pipelines", operation_id = "delete_pipeline",
     security(("api_key" = ["project:write"])), params(PipelinePath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(

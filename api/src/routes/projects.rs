@@ -88,8 +88,8 @@ pub(crate) async fn find(app: &App, caller: &Caller, id_or_name: &str) -> Result
 }
 
 /// Make a project. It begins with a pipeline `default`, read from the file `.platform.yaml`.
-#[utoipa::path(post, path = "/api/v1/projects", tag = "projects", security(("api_key" = ["project:write"])),
-    request_body = NewProject,
+#[utoipa::path(post, path = "/api/v1/projects", tag = "projects",
+    operation_id = "create_project", security(("api_key" = ["project:write"])), request_body = NewProject,
     responses((status = 201, body = Project), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -116,7 +116,8 @@ pub(crate) async fn make(app: &App, caller: &Caller, new: NewProject) -> Result<
 }
 
 /// The organization's projects, by name.
-#[utoipa::path(get, path = "/api/v1/projects", tag = "projects", security(("api_key" = ["project:read"])),
+#[utoipa::path(get, path = "/api/v1/projects", tag = "projects",
+    operation_id = "list_projects", security(("api_key" = ["project:read"])),
     params(PageParams), responses((status = 200, body = Page<Project>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -129,7 +130,8 @@ pub(crate) async fn list(
 }
 
 /// One project.
-#[utoipa::path(get, path = "/api/v1/projects/{project}", tag = "projects", security(("api_key" = ["project:read"])),
+#[utoipa::path(get, path = "/api/v1/projects/{project}", tag = "projects",
+    operation_id = "read_project", security(("api_key" = ["project:read"])),
     params(ProjectPath), responses((status = 200, body = Project), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(
     State(app): State<App>,
@@ -140,7 +142,8 @@ pub(crate) async fn read(
 }
 
 /// Change a project; what is not named stays.
-#[utoipa::path(patch, path = "/api/v1/projects/{project}", tag = "projects", security(("api_key" = ["project:write"])),
+#[utoipa::path(patch, path = "/api/v1/projects/{project}", tag = "projects",
+    operation_id = "update_project", security(("api_key" = ["project:write"])),
     params(ProjectPath), request_body = ProjectChanges,
     responses((status = 200, body = Project), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn update(
@@ -168,7 +171,8 @@ pub(crate) async fn update(
 
 /// Delete a project with its pipelines and runs, which must have ended. Workers delete their logs and
 /// artifacts soon after.
-#[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects", security(("api_key" = ["project:write"])),
+#[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects",
+    operation_id = "delete_project", security(("api_key" = ["project:write"])),
     params(ProjectPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<App>,

@@ -17,10 +17,10 @@ use crate::{
 
 /// Report how the attempt ended, after its log, outputs and artifacts were stored. The first report counts; the same call
 /// again is answered in the same way.
-#[utoipa::path(post, path = "/api/v1/attempts/{attempt}/report", tag = "attempts",
+#[utoipa::path(post, path = "/api/v1/attempts/{attempt}/report", tag = "attempts", operation_id = "report_attempt",
     security(("attempt_token" = [])),
     params(AttemptPath, ("x-buildit-runner" = String, Header, description = "the runner that began it")),
-    request_body = Object,
+    request_body(content = Object, example = json!({ "attempt_id": "019cab1e-5a00-7000-8000-000000000001" })),
     responses((status = 204, description = "kept"), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn report(
     State(app): State<App>,

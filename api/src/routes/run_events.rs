@@ -36,9 +36,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A run with its steps as server-sent events `run`: one now, one whenever it has changed, and the last one once it has
 /// ended. A stream that ends before is to be asked for anew.
-#[utoipa::path(get, path = "/api/v1/runs/{run}/events", tag = "runs",
+#[utoipa::path(get, path = "/api/v1/runs/{run}/events", tag = "runs", operation_id = "follow_run",
     security(("api_key" = ["project:read"])), params(RunPath),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, content_type = "text/event-stream", body = String,
+               example = json!("event: run\ndata: {\"id\":\"019cab1e-5a00-7000-8000-000000000001\",\"status\":\"success\"}\n\n")),
+              (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn events(
     State(app): State<App>,
     caller: Allowed<ProjectRead>,

@@ -122,7 +122,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<run_que
 }
 
 /// Start a run.
-#[utoipa::path(post, path = "/api/v1/projects/{project}/runs", tag = "runs",
+#[utoipa::path(post, path = "/api/v1/projects/{project}/runs", tag = "runs", operation_id = "start_run",
     security(("api_key" = ["run:trigger"])), params(ProjectPath), request_body = StartRun,
     responses((status = 201, body = Started), (status = 200, description = "it was started before", body = Started),
               (status = "4XX", body = ErrorBody)))]
@@ -216,7 +216,7 @@ pub(crate) async fn choose_pipeline(
 }
 
 /// A project's runs, newest first.
-#[utoipa::path(get, path = "/api/v1/projects/{project}/runs", tag = "runs",
+#[utoipa::path(get, path = "/api/v1/projects/{project}/runs", tag = "runs", operation_id = "list_runs",
     security(("api_key" = ["project:read"])), params(ProjectPath, RunFilter, PageParams),
     responses((status = 200, body = Page<Run>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
@@ -232,7 +232,7 @@ pub(crate) async fn list(
 }
 
 /// All runs of the organization, newest first.
-#[utoipa::path(get, path = "/api/v1/runs", tag = "runs",
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", operation_id = "list_all_runs",
     security(("api_key" = ["project:read"])), params(RunFilter, PageParams),
     responses((status = 200, body = Page<Run>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list_all(
@@ -269,7 +269,7 @@ pub(crate) fn named<T: serde::de::DeserializeOwned>(field: &str, name: &str) -> 
 }
 
 /// One run with its steps and their attempts.
-#[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs",
+#[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs", operation_id = "read_run",
     security(("api_key" = ["project:read"])), params(RunPath),
     responses((status = 200, body = RunWithSteps), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(
@@ -288,7 +288,7 @@ pub(crate) async fn read_run(app: &App, caller: &Caller, id: Uuid) -> Result<Run
 }
 
 /// Ask for the end of a run. It has ended once its status says so.
-#[utoipa::path(post, path = "/api/v1/runs/{run}/cancel", tag = "runs",
+#[utoipa::path(post, path = "/api/v1/runs/{run}/cancel", tag = "runs", operation_id = "cancel_run",
     security(("api_key" = ["project:write"])), params(RunPath),
     responses((status = 202, body = RunWithSteps), (status = 409, description = "it has ended already", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
@@ -330,7 +330,7 @@ async fn cancelled(
 }
 
 /// Run again what did not succeed, or a step and all that depend on it, in the same run.
-#[utoipa::path(post, path = "/api/v1/runs/{run}/retry", tag = "runs",
+#[utoipa::path(post, path = "/api/v1/runs/{run}/retry", tag = "runs", operation_id = "retry_run",
     security(("api_key" = ["project:write"])), params(RunPath), request_body = RetryRun,
     responses((status = 202, body = RunWithSteps),
               (status = 409, description = "it has not ended, nothing in it failed, the step cannot be run anew, or its outputs are gone", body = ErrorBody),
@@ -391,7 +391,7 @@ async fn retried(
 }
 
 /// Start a new run at the same commit, with the same variables.
-#[utoipa::path(post, path = "/api/v1/runs/{run}/rerun", tag = "runs",
+#[utoipa::path(post, path = "/api/v1/runs/{run}/rerun", tag = "runs", operation_id = "rerun_run",
     security(("api_key" = ["project:write"])), params(RunPath),
     responses((status = 201, body = Started), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn rerun(

@@ -107,7 +107,7 @@ pub(crate) struct SchedulePath {
 }
 
 /// A project's schedules: those of the pipeline files of its default branch, and those added by hand.
-#[utoipa::path(get, path = "/api/v1/projects/{project}/schedules", tag = "projects",
+#[utoipa::path(get, path = "/api/v1/projects/{project}/schedules", tag = "projects", operation_id = "list_schedules",
     security(("api_key" = ["project:read"])), params(ProjectPath, PageParams),
     responses((status = 200, body = Page<Schedule>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
@@ -122,7 +122,7 @@ pub(crate) async fn list(
 }
 
 /// Add a schedule by hand. Its runs are of the default branch, and start whatever `on` says.
-#[utoipa::path(post, path = "/api/v1/projects/{project}/schedules", tag = "projects",
+#[utoipa::path(post, path = "/api/v1/projects/{project}/schedules", tag = "projects", operation_id = "create_schedule",
     security(("api_key" = ["project:write"])), params(ProjectPath), request_body = NewSchedule,
     responses((status = 201, body = Schedule), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
@@ -156,6 +156,7 @@ pub(crate) async fn make(app: &App, caller: &Caller, project: &str, new: NewSche
 
 /// Pause a schedule, or resume it.
 #[utoipa::path(patch, path = "/api/v1/projects/{project}/schedules/{schedule}", tag = "projects",
+    operation_id = "update_schedule",
     security(("api_key" = ["project:write"])), params(SchedulePath), request_body = ScheduleChanges,
     responses((status = 200, body = Schedule), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn update(
@@ -185,7 +186,7 @@ pub(crate) async fn update(
 
 /// Delete a schedule that was added by hand. One of a pipeline's file goes with the file, or is paused.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/schedules/{schedule}", tag = "projects",
-    security(("api_key" = ["project:write"])), params(SchedulePath),
+    operation_id = "delete_schedule", security(("api_key" = ["project:write"])), params(SchedulePath),
     responses((status = 204), (status = 409, description = "it is of the pipeline's file", body = ErrorBody),
               (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(

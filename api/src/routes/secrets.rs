@@ -119,7 +119,8 @@ impl FromStr for Position {
 }
 
 /// The organization's secrets, which all its projects get, by name.
-#[utoipa::path(get, path = "/api/v1/secrets", tag = "secrets", security(("api_key" = ["secrets:write"])),
+#[utoipa::path(get, path = "/api/v1/secrets", tag = "secrets",
+    operation_id = "list_secrets", security(("api_key" = ["secrets:write"])),
     params(PageParams), responses((status = 200, body = Page<Secret>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -130,7 +131,8 @@ pub(crate) async fn list(
 }
 
 /// Set a secret of the organization, new or anew.
-#[utoipa::path(put, path = "/api/v1/secrets/{secret}", tag = "secrets", security(("api_key" = ["secrets:write"])),
+#[utoipa::path(put, path = "/api/v1/secrets/{secret}", tag = "secrets",
+    operation_id = "set_secret", security(("api_key" = ["secrets:write"])),
     params(SecretPath), request_body = SecretValue, responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn set(
     State(app): State<App>,
@@ -143,7 +145,8 @@ pub(crate) async fn set(
 }
 
 /// Delete a secret of the organization.
-#[utoipa::path(delete, path = "/api/v1/secrets/{secret}", tag = "secrets", security(("api_key" = ["secrets:write"])),
+#[utoipa::path(delete, path = "/api/v1/secrets/{secret}", tag = "secrets",
+    operation_id = "delete_secret", security(("api_key" = ["secrets:write"])),
     params(SecretPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<App>,
@@ -155,7 +158,7 @@ pub(crate) async fn delete(
 }
 
 /// A project's own secrets, which go before the organization's of the same name, and behind them those of its environments.
-#[utoipa::path(get, path = "/api/v1/projects/{project}/secrets", tag = "secrets",
+#[utoipa::path(get, path = "/api/v1/projects/{project}/secrets", tag = "secrets", operation_id = "list_project_secrets",
     security(("api_key" = ["secrets:write"])), params(ProjectPath, PageParams),
     responses((status = 200, body = Page<Secret>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list_of_project(
@@ -169,6 +172,7 @@ pub(crate) async fn list_of_project(
 
 /// Set a project's own secret, new or anew.
 #[utoipa::path(put, path = "/api/v1/projects/{project}/secrets/{secret}", tag = "secrets",
+    operation_id = "set_project_secret",
     security(("api_key" = ["secrets:write"])), params(ProjectSecretPath), request_body = SecretValue,
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn set_of_project(
@@ -184,7 +188,7 @@ pub(crate) async fn set_of_project(
 
 /// Delete a project's own secret.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/secrets/{secret}", tag = "secrets",
-    security(("api_key" = ["secrets:write"])), params(ProjectSecretPath),
+    operation_id = "delete_project_secret", security(("api_key" = ["secrets:write"])), params(ProjectSecretPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete_of_project(
     State(app): State<App>,
@@ -198,6 +202,7 @@ pub(crate) async fn delete_of_project(
 
 /// The secrets of a project's environment, by name. Steps whose `deploy` names it get them, before the project's own.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/secrets", tag = "secrets",
+    operation_id = "list_environment_secrets",
     security(("api_key" = ["secrets:write"])), params(EnvironmentPath, PageParams),
     responses((status = 200, body = Page<Secret>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list_of_environment(
@@ -211,6 +216,7 @@ pub(crate) async fn list_of_environment(
 
 /// Set a secret of a project's environment, new or anew.
 #[utoipa::path(put, path = "/api/v1/projects/{project}/environments/{environment}/secrets/{secret}", tag = "secrets",
+    operation_id = "set_environment_secret",
     security(("api_key" = ["secrets:write"])), params(EnvironmentSecretPath), request_body = SecretValue,
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn set_of_environment(
@@ -226,7 +232,9 @@ pub(crate) async fn set_of_environment(
 
 /// Delete a secret of a project's environment.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/environments/{environment}/secrets/{secret}",
-    tag = "secrets", security(("api_key" = ["secrets:write"])), params(EnvironmentSecretPath),
+    tag = "secrets",
+    operation_id = "delete_environment_secret", security(("api_key" = ["secrets:write"])),
+    params(EnvironmentSecretPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete_of_environment(
     State(app): State<App>,

@@ -129,7 +129,8 @@ pub(crate) struct WelcomePath {
 }
 
 /// Sign in. The answer sets the cookie of a new session.
-#[utoipa::path(post, path = "/api/v1/session", tag = "sessions", security(()), request_body = Credentials,
+#[utoipa::path(post, path = "/api/v1/session", tag = "sessions",
+    operation_id = "sign_in", security(()), request_body = Credentials,
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn sign_in(
     State(app): State<App>,
@@ -143,7 +144,8 @@ pub(crate) async fn sign_in(
 }
 
 /// Have the session look at another organization.
-#[utoipa::path(patch, path = "/api/v1/session", tag = "sessions", security(("session" = [])),
+#[utoipa::path(patch, path = "/api/v1/session", tag = "sessions",
+    operation_id = "change_session", security(("session" = [])),
     request_body = SessionChanges, responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn change(
     State(app): State<App>,
@@ -155,14 +157,16 @@ pub(crate) async fn change(
 }
 
 /// Sign out.
-#[utoipa::path(delete, path = "/api/v1/session", tag = "sessions", security(("session" = [])),
+#[utoipa::path(delete, path = "/api/v1/session", tag = "sessions",
+    operation_id = "sign_out", security(("session" = [])),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn sign_out(State(app): State<App>, person: SignedIn) -> Result<impl IntoResponse> {
     Ok((sessions::sign_out(&app, &person).await?, StatusCode::NO_CONTENT))
 }
 
 /// Who one is, and what one may do.
-#[utoipa::path(get, path = "/api/v1/me", tag = "sessions", security(("session" = []), ("api_key" = [])),
+#[utoipa::path(get, path = "/api/v1/me", tag = "sessions",
+    operation_id = "read_me", security(("session" = []), ("api_key" = [])),
     responses((status = 200, body = Me), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn me(State(app): State<App>, who: Who) -> Result<Json<Me>> {
     Ok(Json(match who {
@@ -190,7 +194,8 @@ fn names(permissions: &[Permission]) -> Vec<&'static str> {
 }
 
 /// One's sessions that have not ended, newest first.
-#[utoipa::path(get, path = "/api/v1/sessions", tag = "sessions", security(("session" = [])), params(PageParams),
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "sessions",
+    operation_id = "list_sessions", security(("session" = [])), params(PageParams),
     responses((status = 200, body = Page<Session>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -211,7 +216,8 @@ pub(crate) async fn list(
 }
 
 /// End one of one's sessions.
-#[utoipa::path(delete, path = "/api/v1/sessions/{session}", tag = "sessions", security(("session" = [])),
+#[utoipa::path(delete, path = "/api/v1/sessions/{session}", tag = "sessions",
+    operation_id = "end_session", security(("session" = [])),
     params(SessionPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn revoke(
     State(app): State<App>,
@@ -223,7 +229,8 @@ pub(crate) async fn revoke(
 }
 
 /// Change one's password. All other sessions end.
-#[utoipa::path(post, path = "/api/v1/me/password", tag = "sessions", security(("session" = [])),
+#[utoipa::path(post, path = "/api/v1/me/password", tag = "sessions",
+    operation_id = "change_password", security(("session" = [])),
     request_body = PasswordChange, responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn change_password(
     State(app): State<App>,
@@ -236,7 +243,8 @@ pub(crate) async fn change_password(
 }
 
 /// Whom a link to an account is for. A link serves once, for a day.
-#[utoipa::path(get, path = "/api/v1/welcome/{token}", tag = "sessions", security(()), params(WelcomePath),
+#[utoipa::path(get, path = "/api/v1/welcome/{token}", tag = "sessions",
+    operation_id = "read_welcome", security(()), params(WelcomePath),
     responses((status = 200, body = Welcome), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn welcomed(State(app): State<App>, Path(path): Path<WelcomePath>) -> Result<Json<Welcome>> {
     let found = sessions::welcomed(&app, &path.token).await?;
@@ -244,7 +252,8 @@ pub(crate) async fn welcomed(State(app): State<App>, Path(path): Path<WelcomePat
 }
 
 /// Choose the password of the account that a link is for. The answer sets the cookie of a new session.
-#[utoipa::path(post, path = "/api/v1/welcome/{token}", tag = "sessions", security(()), params(WelcomePath),
+#[utoipa::path(post, path = "/api/v1/welcome/{token}", tag = "sessions",
+    operation_id = "choose_first_password", security(()), params(WelcomePath),
     request_body = FirstPassword, responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn welcome(
     State(app): State<App>,

@@ -75,7 +75,7 @@ pub(crate) struct CommitStatus {
 }
 
 /// Whether and where the forge is told, and what became of the newest statuses.
-#[utoipa::path(get, path = "/api/v1/projects/{project}/forge/statuses", tag = "forges",
+#[utoipa::path(get, path = "/api/v1/projects/{project}/forge/statuses", tag = "forges", operation_id = "read_statuses",
     security(("api_key" = ["project:read"])), params(ProjectPath),
     responses((status = 200, body = Statuses), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn read(
@@ -88,7 +88,7 @@ pub(crate) async fn read(
 }
 
 /// Have the forge told how the runs of a project's commits stand, from their next change on.
-#[utoipa::path(put, path = "/api/v1/projects/{project}/forge/statuses", tag = "forges",
+#[utoipa::path(put, path = "/api/v1/projects/{project}/forge/statuses", tag = "forges", operation_id = "set_statuses",
     security(("api_key" = ["secrets:write"])), params(ProjectPath), request_body = SetStatuses,
     responses((status = 200, body = Statuses), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn set(
@@ -104,7 +104,7 @@ pub(crate) async fn set(
 
 /// Tell the forge nothing any more, and forget the token.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/forge/statuses", tag = "forges",
-    security(("api_key" = ["secrets:write"])), params(ProjectPath),
+    operation_id = "delete_statuses", security(("api_key" = ["secrets:write"])), params(ProjectPath),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<App>,

@@ -29,7 +29,7 @@ pub(crate) struct Verdict {
 }
 
 /// Check a pipeline's text. The answer is 200 for a broken one too; `valid` tells.
-#[utoipa::path(post, path = "/api/v1/pipelines/validate", tag = "pipelines",
+#[utoipa::path(post, path = "/api/v1/pipelines/validate", tag = "pipelines", operation_id = "validate_pipeline",
     security(("api_key" = ["project:read"])), request_body = Text,
     responses((status = 200, body = Verdict), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn validate(_caller: Allowed<ProjectRead>, Json(text): Json<Text>) -> Json<Verdict> {

@@ -164,7 +164,8 @@ pub(crate) struct DeliveryPath {
 }
 
 /// Make a webhook. It is signed by the Standard Webhooks convention.
-#[utoipa::path(post, path = "/api/v1/webhooks", tag = "webhooks", security(("api_key" = ["org:admin"])),
+#[utoipa::path(post, path = "/api/v1/webhooks", tag = "webhooks",
+    operation_id = "create_webhook", security(("api_key" = ["org:admin"])),
     request_body = CreateWebhook, responses((status = 201, body = NewWebhookView), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -194,7 +195,8 @@ pub(crate) async fn make(app: &App, caller: &Caller, new: CreateWebhook) -> Resu
 }
 
 /// The organization's webhooks, newest first.
-#[utoipa::path(get, path = "/api/v1/webhooks", tag = "webhooks", security(("api_key" = ["org:admin"])),
+#[utoipa::path(get, path = "/api/v1/webhooks", tag = "webhooks",
+    operation_id = "list_webhooks", security(("api_key" = ["org:admin"])),
     params(PageParams), responses((status = 200, body = Page<Webhook>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -207,7 +209,8 @@ pub(crate) async fn list(
 }
 
 /// Change a webhook; what is not named stays.
-#[utoipa::path(patch, path = "/api/v1/webhooks/{webhook}", tag = "webhooks", security(("api_key" = ["org:admin"])),
+#[utoipa::path(patch, path = "/api/v1/webhooks/{webhook}", tag = "webhooks",
+    operation_id = "update_webhook", security(("api_key" = ["org:admin"])),
     params(WebhookPath), request_body = WebhookChanges,
     responses((status = 200, body = Webhook), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn update(
@@ -231,7 +234,8 @@ pub(crate) async fn update(
 }
 
 /// Delete a webhook with its deliveries.
-#[utoipa::path(delete, path = "/api/v1/webhooks/{webhook}", tag = "webhooks", security(("api_key" = ["org:admin"])),
+#[utoipa::path(delete, path = "/api/v1/webhooks/{webhook}", tag = "webhooks",
+    operation_id = "delete_webhook", security(("api_key" = ["org:admin"])),
     params(WebhookPath), responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<App>,
@@ -249,7 +253,7 @@ pub(crate) async fn delete(
 }
 
 /// A webhook's deliveries, newest first.
-#[utoipa::path(get, path = "/api/v1/webhooks/{webhook}/deliveries", tag = "webhooks",
+#[utoipa::path(get, path = "/api/v1/webhooks/{webhook}/deliveries", tag = "webhooks", operation_id = "list_deliveries",
     security(("api_key" = ["org:admin"])), params(WebhookPath, PageParams),
     responses((status = 200, body = Page<WebhookDelivery>), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn deliveries(
@@ -265,7 +269,7 @@ pub(crate) async fn deliveries(
 
 /// One delivery with what was sent and answered.
 #[utoipa::path(get, path = "/api/v1/webhooks/{webhook}/deliveries/{delivery}", tag = "webhooks",
-    security(("api_key" = ["org:admin"])), params(DeliveryPath),
+    operation_id = "read_delivery", security(("api_key" = ["org:admin"])), params(DeliveryPath),
     responses((status = 200, body = WebhookDeliveryWithAttempts), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn delivery(
     State(app): State<App>,
@@ -277,7 +281,7 @@ pub(crate) async fn delivery(
 
 /// Send a delivery once more, as it was.
 #[utoipa::path(post, path = "/api/v1/webhooks/{webhook}/deliveries/{delivery}/repeat", tag = "webhooks",
-    security(("api_key" = ["org:admin"])), params(DeliveryPath),
+    operation_id = "repeat_delivery", security(("api_key" = ["org:admin"])), params(DeliveryPath),
     responses((status = 202, body = WebhookDeliveryWithAttempts), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn repeat(
     State(app): State<App>,

@@ -108,7 +108,7 @@ pub(crate) struct Completed {}
 
 /// Promise the log or the outputs. 409 `immutable` when there is another one already.
 #[utoipa::path(post, path = "/api/v1/attempts/{attempt}/objects/{name}", tag = "attempts",
-    security(("attempt_token" = [])), params(ObjectPath, RunnerHeader),
+    operation_id = "promise_object", security(("attempt_token" = [])), params(ObjectPath, RunnerHeader),
     responses((status = 200, body = ObjectUpload), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn promise(
     State(app): State<App>,
@@ -122,7 +122,7 @@ pub(crate) async fn promise(
 
 /// Promise an artifact.
 #[utoipa::path(post, path = "/api/v1/attempts/{attempt}/objects/artifacts/{name}", tag = "attempts",
-    security(("attempt_token" = [])), params(ArtifactPath, RunnerHeader),
+    operation_id = "promise_artifact", security(("attempt_token" = [])), params(ArtifactPath, RunnerHeader),
     responses((status = 200, body = ObjectUpload), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn promise_artifact(
     State(app): State<App>,
@@ -136,7 +136,7 @@ pub(crate) async fn promise_artifact(
 
 /// Where to send a part of the log or the outputs; good for 15 minutes. 409 `no_upload` when it has to be promised anew.
 #[utoipa::path(post, path = "/api/v1/attempts/{attempt}/objects/{name}/parts", tag = "attempts",
-    security(("attempt_token" = [])), params(ObjectPath, RunnerHeader),
+    operation_id = "address_part", security(("attempt_token" = [])), params(ObjectPath, RunnerHeader),
     responses((status = 200, body = PartAddress), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn part(
     State(app): State<App>,
@@ -150,7 +150,7 @@ pub(crate) async fn part(
 
 /// Where to send a part of an artifact.
 #[utoipa::path(post, path = "/api/v1/attempts/{attempt}/objects/artifacts/{name}/parts", tag = "attempts",
-    security(("attempt_token" = [])), params(ArtifactPath, RunnerHeader),
+    operation_id = "address_artifact_part", security(("attempt_token" = [])), params(ArtifactPath, RunnerHeader),
     responses((status = 200, body = PartAddress), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn part_of_artifact(
     State(app): State<App>,
@@ -164,7 +164,7 @@ pub(crate) async fn part_of_artifact(
 
 /// Make the log or the outputs of their parts.
 #[utoipa::path(post, path = "/api/v1/attempts/{attempt}/objects/{name}/complete", tag = "attempts",
-    security(("attempt_token" = [])), params(ObjectPath, RunnerHeader),
+    operation_id = "complete_object", security(("attempt_token" = [])), params(ObjectPath, RunnerHeader),
     responses((status = 200, body = Completed), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn complete(
     State(app): State<App>,
@@ -178,7 +178,7 @@ pub(crate) async fn complete(
 
 /// Make an artifact of its parts.
 #[utoipa::path(post, path = "/api/v1/attempts/{attempt}/objects/artifacts/{name}/complete", tag = "attempts",
-    security(("attempt_token" = [])), params(ArtifactPath, RunnerHeader),
+    operation_id = "complete_artifact", security(("attempt_token" = [])), params(ArtifactPath, RunnerHeader),
     responses((status = 200, body = Completed), (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn complete_artifact(
     State(app): State<App>,
