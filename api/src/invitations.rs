@@ -31,7 +31,7 @@ pub(crate) struct NewAccount {
 pub(crate) async fn read(app: &App, token: &str) -> Result<(Invitation, bool)> {
     let invitation = invitations::find(app.pool(), token).await?.ok_or_else(unknown)?;
     let account = users::credentials(app.pool(), &invitation.email).await?;
-    Ok((invitation, account.is_some_and(|account| account.password_hash.is_some())))
+    Ok((invitation, account.is_some_and(|account| account.has_owner())))
 }
 
 /// Uses an invitation up. Who has an account must be signed in as the one it is for; who has none makes it and gets the

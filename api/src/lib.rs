@@ -17,6 +17,7 @@ mod git_ref;
 mod invitations;
 mod logs;
 mod middleware;
+mod oidc;
 mod openapi;
 mod page;
 mod pages;
@@ -32,13 +33,14 @@ mod state;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use oidc::{Newcomers, Settings as OidcSettings};
 pub use router::router;
 pub use state::{App, Config};
 
 /// Answers requests on `listener` until `shutdown`; then ends the streams, whose readers go on elsewhere where they
 /// broke off, and waits up to 10 s for the other requests.
 pub async fn serve(listener: TcpListener, config: Config, shutdown: CancellationToken) -> std::io::Result<()> {
-    let app = App::new(config, shutdown.clone());
+    let app = App::new(config, shutdown.clone())?;
     serve::serve(listener, router(app), serve::Limits::default(), shutdown).await;
     Ok(())
 }

@@ -134,7 +134,7 @@ pub(crate) async fn open(app: &App, db: &mut PgConnection, user: UserId, client:
 }
 
 /// Notes what happened to an account, for all organizations that its owner is a member of.
-async fn note(db: &mut PgConnection, actor: &Actor, user: UserId, entry: Entry) -> Result<()> {
+pub(crate) async fn note(db: &mut PgConnection, actor: &Actor, user: UserId, entry: Entry) -> Result<()> {
     let of: Vec<_> = organizations::of_user(&mut *db, user).await?.iter().map(|organization| organization.id).collect();
     Ok(audit::write_for_members(db, actor, &of, entry).await?)
 }

@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::{
     error::{ApiError, Result},
+    oidc::{Oidc, Settings as OidcSettings},
     routes::metrics::Cache,
 };
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub attempt_tokens: AttemptTokens,
     /// What secrets are sealed by; without it none can be set.
     pub vault: Option<Vault>,
+    /// The provider of OpenID Connect that people may sign in by, if there is one.
+    pub oidc: Option<OidcSettings>,
     /// What addresses show that are their own permission.
     pub link_tokens: LinkTokens,
     /// Bytes of one attempt's log that are kept.
@@ -61,6 +64,7 @@ pub struct App(Arc<Inner>);
 pub struct Inner {
     pub(crate) config: Config,
     pub(crate) notifier: Notifier,
+    pub(crate) oidc: Option<Oidc>,
     pub(crate) signals: Signals,
     /// Ends streams, which would hold up the end of the process.
     pub(crate) shutdown: CancellationToken,
@@ -71,17 +75,22 @@ pub struct Inner {
 
 impl App {
     /// Begins to listen for notifications.
-    pub fn new(config: Config, shutdown: CancellationToken) -> Self {
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(config: Config, shutdown: CancellationToken) -> std::io::Result<Self> {
+        let oidc = config.oidc.clone().map(Oidc::new).transpose().map_err(std::io::Error::other)?;
         let notifier = Notifier::new(config.pool.clone());
         let signals = Signals::listen(&config.database_url);
-        Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             config,
             notifier,
+            oidc,
             signals,
             shutdown,
             fleet_metrics: Cache::default(),
             storage_answered: AtomicBool::new(false),
-        }))
+        })))
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -1,5 +1,6 @@
 //! Settings in layers: defaults, `buildit.toml`, the environment, flags.
 
+mod oidc;
 mod storage;
 
 use std::{
@@ -24,6 +25,7 @@ use url::Url;
 
 use crate::exit::Problem;
 
+pub(crate) use oidc::OidcSettings;
 pub(crate) use storage::{StorageKind, StorageSettings};
 
 /// Read from the working directory when no other file is named.
@@ -37,10 +39,11 @@ const RESERVED: &[&str] = &["URL", "TOKEN", "CONFIG"];
 const SECRETS: &str = "SECRET_";
 
 /// Tables of the file: `[storage] bucket` is `BUILDIT_STORAGE_BUCKET`.
-const TABLES: &[&str] = &["docker", "kubernetes", "storage"];
+const TABLES: &[&str] = &["docker", "kubernetes", "oidc", "storage"];
 
 /// Taken as they are: never read as a number, which an error would then repeat.
-const VERBATIM: &[&str] = &["signing_key", "secrets_key", "storage.access_key", "storage.secret_key"];
+const VERBATIM: &[&str] =
+    &["signing_key", "secrets_key", "storage.access_key", "storage.secret_key", "oidc.client_id", "oidc.client_secret"];
 
 /// Every setting there is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) secrets_key: Option<String>,
     /// Keys that sealed before, until `buildit secrets rotate` has been through.
     pub(crate) secrets_old_keys: Vec<String>,
+    /// The provider of OpenID Connect that people may sign in by.
+    pub(crate) oidc: OidcSettings,
     /// Where objects are.
     pub(crate) storage: StorageSettings,
     /// Projects' repositories may be paths below these folders.
@@ -147,6 +152,7 @@ impl Default for Settings {
             signing_key: None,
             secrets_key: None,
             secrets_old_keys: Vec::new(),
+            oidc: OidcSettings::default(),
             storage: StorageSettings::default(),
             repository_roots: Vec::new(),
             registry: "localhost:5000".into(),

@@ -67,6 +67,8 @@ id! {
     SessionId,
     /// A link that serves once.
     LinkId,
+    /// A person at a provider of OpenID Connect.
+    IdentityId,
     /// An invitation to an organization.
     InvitationId,
     /// What the clock starts.

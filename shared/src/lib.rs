@@ -4,6 +4,7 @@ pub mod attempt_token;
 pub mod csrf;
 pub mod db;
 pub mod domain;
+pub mod handshake;
 pub mod ids;
 pub mod jobs;
 pub mod link_token;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use buildit_api::Config;
+use buildit_api::{Config, OidcSettings};
 use buildit_shared::{
     attempt_token::AttemptTokens,
     db::{
@@ -82,15 +82,22 @@ impl Drop for Api {
 impl Api {
     /// Starts one with an organization `acme`.
     pub async fn start() -> Self {
-        Self::on(None).await
+        Self::on(None, None).await
     }
 
     /// Starts one whose objects are in that store.
     pub async fn with_storage(storage: Storage) -> Self {
-        Self::on(Some(storage)).await
+        Self::on(Some(storage), None).await
     }
 
-    async fn on(storage: Option<Storage>) -> Self {
+    /// Starts one that people sign in to by that provider too.
+    pub async fn with_oidc(settings: OidcSettings) -> Self {
+        Self::on(None, Some(settings)).await
+    }
+
+    async fn on(storage: Option<Storage>, oidc: Option<OidcSettings>) -> Self {
+        // It sets TLS up, which the API needs as well.
+        let client = client();
         let database = Database::new().await;
         let folder = tempfile::tempdir().expect("a folder");
         let repositories = folder.path().join("repositories");
@@ -111,6 +118,7 @@ impl Api {
             public_url: url.parse().expect("an address"),
             repository_roots: vec![repositories.clone()],
             vault: Some(Vault::new(SECRETS_KEY, []).expect("a key")),
+            oidc,
             trusted_proxies: 0,
             metrics: None,
         };
@@ -127,7 +135,7 @@ impl Api {
             key,
             shutdown,
             served: Some(served),
-            client: client(),
+            client,
             _folder: folder,
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::Method;
+use reqwest::{Method, redirect::Policy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -20,7 +20,10 @@ use crate::{api, database::Database, eventually};
 const NOBODY: (&str, u32) = ("nobody", 65534);
 /// Who everything there belongs to.
 pub const USER: &str = "ada";
-const PASSWORD: &str = "correct-horse-battery";
+/// Their password there.
+pub const PASSWORD: &str = "correct-horse-battery";
+/// Their address, which is verified.
+pub const EMAIL: &str = "ada@example.org";
 
 /// A running Gitea with one person; killed when dropped.
 #[derive(Debug)]
@@ -59,22 +62,27 @@ impl Gitea {
         fs::write(folder.path().join("app.ini"), settings).expect("its settings");
         give_away(&folder.path().join("app.ini"));
         run(folder.path(), &["migrate"]);
-        let email = "ada@example.org";
         let create =
-            ["admin", "user", "create", "--admin", "--username", USER, "--password", PASSWORD, "--email", email];
+            ["admin", "user", "create", "--admin", "--username", USER, "--password", PASSWORD, "--email", EMAIL];
         run(folder.path(), &[&create[..], &["--must-change-password=false"]].concat());
         let log = fs::File::create(folder.path().join("log")).expect("a log file");
         let process = command(folder.path(), &["web"]).stdout(Stdio::null()).stderr(log).spawn().expect("gitea starts");
         let certificate = folder.path().join("cert.pem");
-        let known =
-            reqwest::Certificate::from_pem(&fs::read(&certificate).expect("its certificate")).expect("a certificate");
-        // The provider of TLS is installed with the first client.
-        let _ = api::client();
-        let client = reqwest::Client::builder().tls_certs_only([known]).no_proxy().build().expect("a client");
+        let client = client(&certificate);
         let ssh = format!("{}@127.0.0.1:{ssh}", user().0);
         let gitea = Self { url, ssh, certificate, folder, client, process };
         eventually("gitea answers", Duration::from_secs(60), async || gitea.get("/version").await.0 == 200).await;
         gitea
+    }
+
+    /// A client that knows it, and follows no redirect.
+    pub fn client(&self) -> reqwest::Client {
+        client(&self.certificate)
+    }
+
+    /// Takes it away.
+    pub fn stop(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).expect("it ends");
     }
 
     /// The address of one of its repositories.
@@ -119,6 +127,15 @@ impl Gitea {
     pub fn said(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+fn client(certificate: &Path) -> reqwest::Client {
+    let known =
+        reqwest::Certificate::from_pem(&fs::read(certificate).expect("its certificate")).expect("a certificate");
+    // The provider of TLS is installed with the first client.
+    let _ = api::client();
+    let builder = reqwest::Client::builder().tls_certs_only([known]).redirect(Policy::none()).no_proxy();
+    builder.build().expect("a client")
 }
 
 async fn free_port() -> u16 {

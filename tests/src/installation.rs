@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buildit_api::Config;
+use buildit_api::{Config, OidcSettings};
 use buildit_postgres::Postgres;
 use buildit_shared::{
     attempt_token::AttemptTokens,
@@ -64,6 +64,8 @@ pub struct Installation {
     /// Where its workers make pods, if they do.
     cluster: Option<Cluster>,
     server: Option<Postgres>,
+    /// Whom people sign in by, if they do.
+    oidc: Option<OidcSettings>,
     client: reqwest::Client,
     shutdown: CancellationToken,
     served: Option<JoinHandle<std::io::Result<()>>>,
@@ -99,6 +101,15 @@ impl Installation {
     pub async fn start() -> Self {
         let database = Database::new().await;
         Self::on(database.url, None, None).await
+    }
+
+    /// One that people sign in to by that provider too.
+    pub async fn with_oidc(settings: OidcSettings) -> Self {
+        let mut installation = Self::start().await;
+        installation.stop_api().await;
+        installation.oidc = Some(settings);
+        installation.start_api().await;
+        installation
     }
 
     /// One whose objects are in a bucket.
@@ -203,6 +214,7 @@ impl Installation {
             cluster,
             folder,
             server,
+            oidc: None,
             client: client(),
             shutdown: CancellationToken::new(),
             served: None,
@@ -224,6 +236,7 @@ impl Installation {
             public_url: self.url.parse().expect("an address"),
             repository_roots: vec![self.folder.path().join("repositories")],
             vault: Some(Vault::new(SECRETS_KEY, []).expect("a key")),
+            oidc: self.oidc.clone(),
             trusted_proxies: 0,
             metrics: None,
         };

@@ -10,11 +10,13 @@ pub mod forwarder;
 pub mod gitea;
 pub mod installation;
 pub mod places;
+pub mod provider;
 pub mod queue;
 pub mod remote;
 pub mod runs;
 pub mod s3;
 pub mod uploads;
+pub mod visitor;
 
 use std::time::Duration;
 

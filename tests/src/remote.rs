@@ -27,15 +27,33 @@ pub struct ApiProcess<'i> {
     pub url: String,
     installation: &'i Installation,
     process: Option<Child>,
+    variables: Vec<(&'static str, String)>,
+    log: PathBuf,
 }
 
 impl<'i> ApiProcess<'i> {
     /// Starts one and waits until it answers.
     pub async fn start(installation: &'i Installation) -> Self {
+        Self::start_with(installation, async |_| Vec::new()).await
+    }
+
+    /// The same, with the variables that are made for its address.
+    pub async fn start_with(
+        installation: &'i Installation,
+        variables: impl AsyncFnOnce(&str) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
-        let mut api = Self { url: format!("http://{address}"), installation, process: None };
+        let url = format!("http://{address}");
+        let log = installation.folder.path().join(format!("api-{}.log", address.port()));
+        let variables = variables(&url).await;
+        let mut api = Self { url, installation, process: None, variables, log };
         api.restart().await;
         api
+    }
+
+    /// What it has logged since it was started last.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// `kill -9`.
@@ -51,7 +69,8 @@ impl<'i> ApiProcess<'i> {
         self.kill();
         let mut serving = self.installation.serving("api");
         serving.args(["--listen", self.url.trim_start_matches("http://")]);
-        let process = serving.env("BUILDIT_PUBLIC_URL", &self.url).stderr(Stdio::null()).spawn();
+        serving.env("BUILDIT_PUBLIC_URL", &self.url).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let process = serving.stderr(fs::File::create(&self.log).expect("a log file")).spawn();
         self.process = Some(process.expect("buildit starts"));
         let ready = format!("{}/readyz", self.url);
         let client = crate::api::client();

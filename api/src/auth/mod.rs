@@ -41,7 +41,7 @@ use crate::{
 };
 
 pub(crate) use client::{Client, Peer};
-pub(crate) use cookie::SessionCookie;
+pub(crate) use cookie::{SessionCookie, SignInCookie};
 pub(crate) use runner::Runner;
 
 /// Whoever sent the request, in the organization that they look at.

@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::{
     error::Result,
-    layout::{Layout, page, page_with},
+    layout::{Layout, page_with},
+    text::part,
 };
 use crate::{
     App,
@@ -27,7 +28,7 @@ use crate::{
 #[derive(Deserialize)]
 pub(super) struct Next {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +67,21 @@ struct LoginPage {
     email: String,
     next: String,
     problem: Option<String>,
+    provider: Option<ProviderLink>,
+}
+
+/// Where one signs in by a provider.
+struct ProviderLink {
+    /// What people know it by.
+    label: String,
+    address: String,
+}
+
+impl ProviderLink {
+    fn of(app: &App, next: &str) -> Option<Self> {
+        let label = app.oidc.as_ref()?.label().to_owned();
+        Some(Self { label, address: format!("/login/oidc?next={}", part(next)) })
+    }
 }
 
 #[derive(Template)]
@@ -90,22 +106,38 @@ struct JoinPage {
     is_new: bool,
     token: String,
     problem: Option<String>,
+    provider: Option<ProviderLink>,
 }
 
 /// A page of ours: anything else would lead people who just signed in to a stranger's.
-fn ours(next: &str) -> &str {
+pub(super) fn ours(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\n', '\r', '\t']);
     if is_path { next } else { "/" }
 }
 
 /// `GET /login`
-pub(super) async fn login(MaybeCaller(caller): MaybeCaller, Query(next): Query<Next>) -> Response {
+pub(super) async fn login(
+    State(app): State<App>,
+    MaybeCaller(caller): MaybeCaller,
+    Query(next): Query<Next>,
+) -> Response {
     let next = ours(&next.next);
     if caller.is_some() {
         return Redirect::to(next).into_response();
     }
-    let layout = Layout::plain("Sign in");
-    page(&LoginPage { layout, email: String::new(), next: next.to_owned(), problem: None })
+    login_page(&app, StatusCode::OK, String::new(), next.to_owned(), None)
+}
+
+/// The page to sign in at.
+pub(super) fn login_page(
+    app: &App,
+    status: StatusCode,
+    email: String,
+    next: String,
+    problem: Option<String>,
+) -> Response {
+    let provider = ProviderLink::of(app, &next);
+    page_with(status, &LoginPage { layout: Layout::plain("Sign in"), email, next, problem, provider })
 }
 
 /// `POST /login`
@@ -119,9 +151,7 @@ pub(super) async fn sign_in(
         Ok(cookie) => Ok((cookie, Redirect::to(next)).into_response()),
         Err(error) => {
             let problem = Some(shown(&error)?);
-            let layout = Layout::plain("Sign in");
-            let page = LoginPage { layout, email: given.email, next: next.to_owned(), problem };
-            Ok(page_with(error.status(), &page))
+            Ok(login_page(&app, error.status(), given.email, next.to_owned(), problem))
         }
     }
 }
@@ -146,9 +176,7 @@ async fn render_welcome(app: &App, token: String, problem: Option<String>) -> Re
         Ok(found) => found,
         Err(error) if error.status() == StatusCode::NOT_FOUND => {
             let problem = Some("This link has been used or is too old. Ask for a new one, or sign in.".into());
-            let layout = Layout::plain("Sign in");
-            let page = LoginPage { layout, email: String::new(), next: "/".into(), problem };
-            return Ok(page_with(StatusCode::NOT_FOUND, &page));
+            return Ok(login_page(app, StatusCode::NOT_FOUND, String::new(), "/".into(), problem));
         }
         Err(error) => return Err(error.into()),
     };
@@ -192,10 +220,8 @@ async fn render_invitation(
     let (invitation, has_account) = match invitations::read(app, &token).await {
         Ok(found) => found,
         Err(error) if error.status() == StatusCode::NOT_FOUND => {
-            let layout = Layout::plain("Sign in");
             let problem = Some("This invitation has been used or withdrawn, or is too old. Ask for a new one.".into());
-            let page = LoginPage { layout, email: String::new(), next: "/".into(), problem };
-            return Ok(page_with(StatusCode::NOT_FOUND, &page));
+            return Ok(login_page(app, StatusCode::NOT_FOUND, String::new(), "/".into(), problem));
         }
         Err(error) => return Err(error.into()),
     };
@@ -204,6 +230,7 @@ async fn render_invitation(
     }
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let layout = Layout::plain("Join");
+    let provider = ProviderLink::of(app, &format!("/join/{token}")).filter(|_| person.is_none());
     Ok(page_with(
         status,
         &JoinPage {
@@ -215,6 +242,7 @@ async fn render_invitation(
             is_new: person.is_none(),
             token,
             problem,
+            provider,
         },
     ))
 }

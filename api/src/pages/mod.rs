@@ -20,6 +20,7 @@ mod live;
 mod log;
 mod pipeline;
 mod projects;
+mod provider;
 mod repository;
 mod run;
 mod schedules;
@@ -54,6 +55,8 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(projects::list))
         .route("/login", get(account::login).post(account::sign_in))
+        .route("/login/oidc", get(provider::begin))
+        .route("/login/oidc/callback", get(provider::finish))
         .route("/logout", post(account::sign_out))
         .route("/welcome/{token}", get(account::welcomed).post(account::welcome))
         .route("/new", get(wizard::new_project).post(wizard::make_project))
@@ -88,6 +91,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/settings/organization", post(account_tab::switch))
         .route("/settings/password", post(account_tab::password))
         .route("/settings/sessions/{session}/end", post(account_tab::end_session))
+        .route("/settings/identities/{identity}/unlink", post(account_tab::unlink))
         .route("/settings/members", get(members::show).post(members::invite))
         .route("/settings/members/{user}/role", post(members::set_role))
         .route("/settings/members/{user}/remove", post(members::remove_member))

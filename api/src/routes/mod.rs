@@ -10,6 +10,7 @@ pub(crate) mod fleet_jobs;
 pub(crate) mod forges;
 pub(crate) mod grants;
 mod health;
+pub(crate) mod identities;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 mod logs;
@@ -99,6 +100,9 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(audit::export))
         .routes(routes!(session::sign_in, session::change, session::sign_out))
         .routes(routes!(session::me))
+        .routes(routes!(identities::ways_in))
+        .routes(routes!(identities::list))
+        .routes(routes!(identities::unlink))
         .routes(routes!(session::change_password))
         .routes(routes!(session::list))
         .routes(routes!(session::revoke))

@@ -53,6 +53,13 @@ pub(crate) enum StorageKind {
 #[serde(transparent)]
 pub(crate) struct Secret(String);
 
+impl Secret {
+    /// The value.
+    pub(crate) fn plain(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
@@ -87,7 +94,7 @@ impl StorageSettings {
             )));
         };
         let access_key = match (&self.access_key, &self.secret_key) {
-            (Some(id), Some(secret)) => Some(AccessKey { id: id.clone(), secret: secret.0.clone() }),
+            (Some(id), Some(secret)) => Some(AccessKey { id: id.clone(), secret: secret.plain().to_owned() }),
             (None, None) => None,
             _ => {
                 let message = "half a key is given: set both access_key and secret_key in [storage], or neither";

@@ -157,6 +157,7 @@ async fn serve_api(
     shutdown: CancellationToken,
 ) -> Result<(), Problem> {
     let url = settings.database_url()?;
+    let oidc = settings.oidc.provider()?;
     let storage = storage(settings).await?;
     let pool =
         db::connect(url, Use::Api, 20).await.context("cannot reach the database").map_err(Problem::unreachable)?;
@@ -167,6 +168,7 @@ async fn serve_api(
         attempt_tokens: AttemptTokens::new(settings.signing_key()?.as_bytes()),
         link_tokens: LinkTokens::new(settings.signing_key()?.as_bytes()),
         vault: settings.vault()?,
+        oidc,
         log_limit: u64::from(settings.log_limit_mib) << 20,
         upload_limit: u64::from(settings.upload_limit_mib) << 20,
         public_url,

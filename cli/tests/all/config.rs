@@ -118,3 +118,34 @@ fn what_is_wrong_with_the_object_store_is_said_and_its_secret_is_not() {
     assert_eq!(away.code, Some(3), "{}", away.err);
     assert!(away.err.contains("starting without it"), "{}", away.err);
 }
+
+#[test]
+fn what_is_wrong_with_the_provider_is_said_and_its_secret_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = |variables: &[(&str, &str)]| {
+        let mut command = buildit();
+        command.args(["api", "--listen", "127.0.0.1:0"]).current_dir(&folder).env("BUILDIT_DATA_DIR", folder.path());
+        command.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none").env("BUILDIT_SIGNING_KEY", "0".repeat(32));
+        command.env("BUILDIT_LOG", "debug").env("BUILDIT_OIDC_CLIENT_SECRET", "123456").envs(variables.iter().copied());
+        let said = said(&mut command);
+        assert!(!said.err.contains("123456"), "{}", said.err);
+        (said.code, said.err)
+    };
+    let issuer = ("BUILDIT_OIDC_ISSUER", "https://id.example.org");
+    let client = ("BUILDIT_OIDC_CLIENT_ID", "buildit");
+    for (variables, about) in [
+        (&[][..], "no `issuer` is given"),
+        (&[("BUILDIT_OIDC_ISSUER", "http://id.example.org"), client], "is not https"),
+        (&[issuer], "client_id"),
+        (&[issuer, client, ("BUILDIT_OIDC_ROLE", "owner")], "nobody becomes an owner"),
+        (&[issuer, client, ("BUILDIT_OIDC_ROLE", "chief")], "chief"),
+        (&[issuer, client, ("BUILDIT_OIDC_DOMAINS", r#"["@example.org"]"#)], "is no domain"),
+        (&[issuer, client, ("BUILDIT_OIDC_LABEL", " ")], "cannot be empty"),
+        (&[issuer, client, ("BUILDIT_OIDC_ISSUR", "a")], "issur"),
+    ] {
+        let (code, err) = api(variables);
+        assert!(code == Some(2) && err.contains(about), "{variables:?}: {code:?} {err}");
+    }
+    // Nobody asks the provider before somebody signs in; the database is what a start needs.
+    assert_eq!(api(&[issuer, client]).0, Some(3));
+}

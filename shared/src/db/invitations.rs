@@ -79,6 +79,23 @@ pub async fn find(db: impl PgExecutor<'_>, plain: &str) -> Result<Option<Invitat
     .await
 }
 
+/// All that the one with this address is invited to, oldest first.
+pub async fn of_address(db: impl PgExecutor<'_>, email: &str) -> Result<Vec<Invitation>, sqlx::Error> {
+    sqlx::query_as!(
+        Invitation,
+        r#"
+        select i.id as "id: InvitationId", i.organization_id as "organization_id: OrganizationId",
+               o.name as organization, i.email, i.role as "role: Role", i.invited_by,
+               i.created_at as "created_at: jiff_sqlx::Timestamp", i.expires_at as "expires_at: jiff_sqlx::Timestamp"
+        from invitations i join organizations o on o.id = i.organization_id
+        where i.email = $1 and i.expires_at > now() order by i.id
+        "#,
+        email.to_lowercase()
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// An organization's invitations that can be used, newest first, from `before` on.
 pub async fn list(
     db: impl PgExecutor<'_>,

@@ -229,6 +229,7 @@ pub async fn prune(db: &PgPool) -> Result<(), sqlx::Error> {
     .execute(db)
     .await?;
     sqlx::query!("delete from welcome_links where expires_at < now()").execute(db).await?;
+    sqlx::query!("delete from provider_sign_ins where expires_at < now()").execute(db).await?;
     sqlx::query!("delete from invitations where expires_at < now()").execute(db).await?;
     sqlx::query!("delete from sign_in_failures where since < now() - interval '15 minutes'").execute(db).await?;
     Ok(())

@@ -13,6 +13,15 @@ pub struct Credentials {
     pub email: String,
     /// None until its owner has chosen a password.
     pub password_hash: Option<String>,
+    /// It is linked with somebody at a provider of OpenID Connect.
+    pub is_linked: bool,
+}
+
+impl Credentials {
+    /// Whether its owner has some way to sign in, so that a link that others have seen must not open it.
+    pub fn has_owner(&self) -> bool {
+        self.password_hash.is_some() || self.is_linked
+    }
 }
 
 /// The account of that address, made if there is none; an account keeps the name it has.
@@ -41,7 +50,11 @@ pub async fn make_operator(db: impl PgExecutor<'_>, user: UserId) -> Result<(), 
 pub async fn credentials(db: impl PgExecutor<'_>, email: &str) -> Result<Option<Credentials>, sqlx::Error> {
     sqlx::query_as!(
         Credentials,
-        r#"select id as "id: UserId", email, password_hash from users where email = $1"#,
+        r#"
+        select id as "id: UserId", email, password_hash,
+               exists (select 1 from user_identities where user_id = users.id) as "is_linked!"
+        from users where email = $1
+        "#,
         email.to_lowercase()
     )
     .fetch_optional(db)

@@ -6,6 +6,7 @@
 mod chart;
 mod docker;
 mod gitea;
+mod gitea_sign_in;
 mod installed;
 mod kubernetes;
 mod storage;

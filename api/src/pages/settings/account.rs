@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use buildit_shared::db::{organizations, sessions as session_rows};
+use buildit_shared::db::{identities as identity_rows, organizations, sessions as session_rows, users};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use crate::{
     App,
     auth::{Client, ProjectRead, form::Form},
     extract::Path,
+    routes::identities::{self, IdentityPath},
     sessions,
 };
 
@@ -30,6 +31,9 @@ struct AccountPage {
     name: String,
     email: String,
     organizations: Vec<OrganizationRow>,
+    /// Who they are at providers.
+    identities: Vec<IdentityRow>,
+    has_password: bool,
     sessions: Vec<SessionRow>,
     problem: Option<String>,
     is_changed: bool,
@@ -41,6 +45,14 @@ struct OrganizationRow {
     role: &'static str,
     /// The one that the session looks at.
     is_current: bool,
+}
+
+struct IdentityRow {
+    id: Uuid,
+    issuer: String,
+    email: String,
+    used: When,
+    since: When,
 }
 
 struct SessionRow {
@@ -77,6 +89,7 @@ async fn render_account(
 ) -> Result<Response> {
     let Some(person) = caller.person() else { return Ok(to("/settings/keys")) };
     let found = session_rows::list(app.pool(), person.user_id, None, MOST).await?;
+    let identities = identity_rows::list(app.pool(), person.user_id, None, MOST).await?;
     let current = person.organization.as_ref().map(|organization| organization.id);
     let organizations = organizations::of_user(app.pool(), person.user_id).await?;
     Ok(page(&AccountPage {
@@ -93,6 +106,17 @@ async fn render_account(
                 name: organization.name,
             })
             .collect(),
+        identities: identities
+            .into_iter()
+            .map(|identity| IdentityRow {
+                id: identity.id.uuid(),
+                issuer: identity.issuer,
+                email: identity.email,
+                used: When::of(identity.last_used_at),
+                since: When::of(identity.created_at),
+            })
+            .collect(),
+        has_password: users::has_password(app.pool(), person.user_id).await?,
         sessions: found
             .into_iter()
             .map(|session| SessionRow {
@@ -141,6 +165,19 @@ pub(in crate::pages) async fn end_session(
 ) -> Result<Response> {
     if let Some(person) = caller.person() {
         session_rows::revoke(app.pool(), person.user_id, path.session.into()).await?;
+    }
+    Ok(to("/settings"))
+}
+
+/// `POST /settings/identities/{identity}/unlink`
+pub(in crate::pages) async fn unlink(
+    state: State<App>,
+    caller: Visitor<ProjectRead>,
+    path: Path<IdentityPath>,
+    _form: Form<Nothing>,
+) -> Result<Response> {
+    if let Some(person) = caller.person() {
+        identities::unlink(state, person.clone(), path).await?;
     }
     Ok(to("/settings"))
 }

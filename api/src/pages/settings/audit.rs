@@ -61,7 +61,7 @@ struct AuditPage {
     wanted: Wanted,
     /// Who there is to choose from: the value and the name.
     people: Vec<(String, String)>,
-    actions: [&'static str; 17],
+    actions: [&'static str; 18],
     is_operator: bool,
     is_filtered: bool,
     export: String,
@@ -95,11 +95,12 @@ impl From<Row> for EntryRow {
 }
 
 /// What actions are about, as far as their names begin with it.
-const ABOUT: [&str; 17] = [
+const ABOUT: [&str; 18] = [
     "account.",
     "api_key.",
     "forge.",
     "grant.",
+    "identity.",
     "invitation.",
     "job.",
     "member.",

@@ -1,7 +1,11 @@
 //! Nothing is changed in silence: each route of the OpenAPI document that can change something is asked once so that it does,
 //! and an entry of the audit log has to come of it that tells what, who and from where. A route without a row here fails.
 
-use buildit_shared::{db::welcome_links, ids::WorkerId, permission::Role};
+use buildit_shared::{
+    db::{identities, welcome_links},
+    ids::WorkerId,
+    permission::Role,
+};
 use buildit_tests::api::{Api, PASSWORD, answer};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -70,6 +74,7 @@ const ROUTES: &[(&str, &str, Leaves)] = &[
     ("delete", "/api/v1/projects/{project}/secrets/{secret}", Entry("secret.deleted")),
     ("put", "/api/v1/projects/{project}/environments/{environment}/secrets/{secret}", Entry("secret.created")),
     ("delete", "/api/v1/projects/{project}/environments/{environment}/secrets/{secret}", Entry("secret.deleted")),
+    ("delete", "/api/v1/me/identities/{identity}", Entry("identity.unlinked")),
     ("post", "/api/v1/webhooks", Entry("webhook.created")),
     ("patch", "/api/v1/webhooks/{webhook}", Entry("webhook.updated")),
     ("delete", "/api/v1/webhooks/{webhook}", Entry("webhook.deleted")),
@@ -241,6 +246,15 @@ impl Scene<'_> {
                 let (_, made) = answer(self.person("post", "/api/v1/me/api-keys").json(&body)).await;
                 fill("key", made["id"].as_str().unwrap());
                 return (self.person(method, &path), OWNER.into());
+            }
+            ("delete", "/api/v1/me/identities/{identity}") => {
+                let email = format!("{name}@acme.example");
+                let cookie = api.signed_in(&email, Role::Viewer).await;
+                let user = api.account(&email, None).await;
+                identities::link(&api.database.pool, user, "https://id.example", name, &email).await.unwrap();
+                let (_, linked) = answer(api.as_person(Method::GET, "/api/v1/me/identities", &cookie)).await;
+                fill("identity", linked["items"][0]["id"].as_str().unwrap());
+                return (api.as_person(method_of(method), &path, &cookie), email);
             }
             ("put", "/api/v1/projects/{project}/forge") => body = json!({ "forge": "gitea" }),
             ("delete", "/api/v1/projects/{project}/forge") => {

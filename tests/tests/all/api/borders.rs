@@ -105,6 +105,9 @@ const ROUTES: &[(&str, &str, &str, Stranger, Least)] = &[
     ("post", "/api/v1/me/api-keys", r#"{"name": "a", "permissions": ["project:read"]}"#, Person, Viewer),
     ("get", "/api/v1/me/api-keys", "", Person, Viewer),
     ("delete", "/api/v1/me/api-keys/{key}", "", Person, Viewer),
+    ("get", "/api/v1/sign-in", "", Entrance(200), Anybody),
+    ("get", "/api/v1/me/identities", "", Person, Viewer),
+    ("delete", "/api/v1/me/identities/{identity}", "", Person, Viewer),
     ("get", "/api/v1/roles", "", Own, Viewer),
     ("get", "/api/v1/projects/{project}/grants", "", NotFound, Admin),
     ("put", "/api/v1/projects/{project}/grants/{user}", r#"{"role": "developer"}"#, NotFound, Admin),
@@ -238,6 +241,7 @@ impl Filled {
             ("webhook", webhook["id"].as_str().unwrap().to_owned()),
             ("delivery", at.run.to_string()),
             ("session", at.run.to_string()),
+            ("identity", at.run.to_string()),
             ("token", "biw_none".into()),
         ];
         Self { fields }

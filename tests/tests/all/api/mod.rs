@@ -11,6 +11,7 @@ mod grants;
 mod keys;
 mod logs;
 mod members;
+mod oidc;
 mod openapi;
 mod projects;
 mod reports;
