@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod chart;
+// The executors' contract, which the worker's own tests check against those that need no server.
+#[path = "../../../worker/tests/executor/conformance.rs"]
+mod conformance;
 mod docker;
 mod gitea;
 mod gitea_sign_in;

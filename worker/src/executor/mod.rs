@@ -11,7 +11,7 @@
 //!   that a start will run the commands; `begun: true` means that they may have run and nothing is
 //!   left to tell. `Lost` is an attempt that began and whose runner is gone without a report.
 //! - **follow** gives the masked log from a byte offset on, live, and ends when nothing more can
-//!   come. That is not the end of the attempt's story: ask `wait`. What cannot be shown any more is
+//!   come, without a chunk where nothing ever comes. That is not the end of the attempt's story: ask `wait`. What cannot be shown any more is
 //!   skipped, and the next chunk's offset tells; the stored log of a reported attempt is whole.
 //! - **notices** tells why an attempt that was started does not get on, for people.
 //! - **wait** ends with the report, or with what is known without one, as soon as it is known.
@@ -20,8 +20,8 @@
 //!   Repeating it with a shorter grace hastens the end.
 //! - **confirm_ended** is due after a loss, before a new attempt of the same step starts: it ends
 //!   what is left of the attempt's processes, and succeeds only when none is left.
-//! - **clean** removes everything but the memory that the attempt began. Only an attempt that has
-//!   ended can be cleaned.
+//! - **clean** removes everything but the memory that the attempt began; where reports are kept
+//!   elsewhere, they stay. Only an attempt that has ended can be cleaned.
 //! - **sweep** stops and cleans attempts that nobody wants any more.
 //! - **files** is the attempt's folder on this machine, where the log and what was staged are until
 //!   it is cleaned; an executor without one has runners that store all of that before they report.
@@ -93,7 +93,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// What is known of the attempt now.
     fn state<'a>(&'a self, handle: &'a Handle) -> BoxFuture<'a, Result<State, Error>>;
 
-    /// The log from byte `from` on. Fails with [`Error::NotStarted`] where there is none.
+    /// The log from byte `from` on. Fails with [`Error::NotStarted`], or ends at once, where there is none.
     fn follow(&self, handle: &Handle, from: u64) -> LogStream;
 
     /// Why the attempt does not get on, each time the answer changes; empty when it does. Never ends.

@@ -14,6 +14,7 @@ async fn the_local_executor_conforms() {
     let place = place::Place::new();
     conformance::with_simple_commands(&place.executor()).await;
     conformance::with_a_shell(&place.executor()).await;
+    conformance::stages_outputs_and_artifacts(&place.executor()).await;
 }
 
 #[tokio::test]

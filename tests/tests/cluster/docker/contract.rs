@@ -10,10 +10,8 @@ use buildit_worker::executor::{
 };
 use futures::StreamExt;
 
-use super::{
-    conformance::{self, attempt, launch, log, log_shows, report},
-    engine::{BUSYBOX, NOSHELL, Place, containers_of, docker, remove, settings, variable},
-};
+use super::engine::{BUSYBOX, NOSHELL, Place, containers_of, docker, remove, settings, variable};
+use crate::conformance::{self, attempt, launch, log, log_shows, report};
 
 fn in_image(image: &str, commands: &[&str]) -> Launch {
     Launch { image: image.into(), ..launch(&attempt(commands)) }
@@ -24,6 +22,7 @@ async fn the_docker_executor_conforms() {
     let place = Place::new();
     conformance::with_simple_commands(&place.executor()).await;
     conformance::with_a_shell(&place.executor()).await;
+    conformance::stages_outputs_and_artifacts(&place.executor()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,8 +23,9 @@ impl Inner {
                 continue;
             }
             let handle = Handle::new(&name);
-            let look = status::look(&found);
-            if look.started && look.end.is_none() {
+            // The kubelet tells of a start a second late, the runner at once.
+            let known = self.known(&handle).await?;
+            if known.running && known.report.is_none() && status::look(&found).end.is_none() {
                 self.stop(&handle, UPLOAD_GRACE).await?;
                 swept.stopped.push(name);
             } else {
