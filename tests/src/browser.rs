@@ -179,6 +179,11 @@ impl Page {
         self.loaded().await;
     }
 
+    /// Has each page from now on run a script before its own.
+    pub async fn before_each_page(&self, script: &str) {
+        self.ask("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
+    }
+
     /// Loads the page again.
     pub async fn reload(&self) {
         self.eval("window.left = true").await;

@@ -1,7 +1,8 @@
 //! How long steps take as pods, beside bare pods on the same cluster at the same time: `./dev bench pods`.
 //!
 //! Prints one JSON object a line: the bare pods, the runs, and where the milliseconds of their steps went. Usage:
-//! `bench-pods [ONE [SEQUENCE [AT-ONCE]]]`, by default 10 single ones, 10 in sequence, 100 at once.
+//! `bench-pods [ONE [SEQUENCE [AT-ONCE [KILLS]]]]`, by default 10 single ones, 10 in sequence, 100 at once, and 20 workers
+//! killed in the middle of a step.
 
 use std::{
     collections::HashMap,
@@ -23,18 +24,16 @@ use kube::{
 use serde_json::{Value, json};
 
 const IMAGE: &str = "buildit.test/busybox:1";
+const SLOTS: [(&str, &str); 3] =
+    [("BUILDIT_STEP_SLOTS", "100"), ("BUILDIT_PIPELINE_SLOTS", "20"), ("BUILDIT_ARTIFACT_SLOTS", "20")];
 
 #[tokio::main]
 async fn main() {
     let mut sizes = std::env::args().skip(1).map(|size| size.parse::<usize>().expect("a number"));
     let mut size = |default: usize| sizes.next().unwrap_or(default);
-    let (one, sequence, at_once) = (size(10), size(10), size(100));
+    let (one, sequence, at_once, kills) = (size(10), size(10), size(100), size(20));
     let installation = Installation::on_cluster().await;
-    let worker = installation.worker_with(&[
-        ("BUILDIT_STEP_SLOTS", "100"),
-        ("BUILDIT_PIPELINE_SLOTS", "20"),
-        ("BUILDIT_ARTIFACT_SLOTS", "20"),
-    ]);
+    let worker = installation.worker_with(&SLOTS);
     let single = project(&installation, "single", 1).await;
     let chain = project(&installation, "chain", sequence).await;
     let cluster = installation.cluster();
@@ -77,16 +76,60 @@ async fn main() {
                  "requests_per_step": (after - between) / at_once as f64, "worker_peak_mb": peak_mb(&worker), "ends": spread(ends) }),
     );
     report_phases(&installation, "its median milliseconds", since).await;
+
+    print("kill -9 to the adopted step's next line", &spread(recoveries(&installation, worker, kills).await));
 }
 
 fn print(what: &str, result: &Value) {
     println!("{}", json!({ "what": what, "result": result }));
 }
 
-/// Seconds: the least, the middle one, the greatest.
+/// Seconds: the least, the middle one, that which one in a hundred exceeds, the greatest.
 fn spread(mut secs: Vec<f64>) -> Value {
     secs.sort_by(f64::total_cmp);
-    json!({ "n": secs.len(), "min": secs.first(), "p50": secs.get(secs.len() / 2), "max": secs.last() })
+    let (p50, p99) = (secs.get(secs.len() / 2), secs.get(secs.len() * 99 / 100));
+    json!({ "n": secs.len(), "min": secs.first(), "p50": p50, "p99": p99, "max": secs.last() })
+}
+
+/// Kills the worker of one step again and again; seconds until a line is stored that was not there before.
+async fn recoveries(installation: &Installation, first: Worker, kills: usize) -> Vec<f64> {
+    let steps =
+        format!("    - {{ name: talks, image: {IMAGE}, commands: ['while :; do echo more; sleep 0.03; done'] }}\n");
+    let project = installation.project("talks", &[(".platform.yaml", &format!("pipeline:\n  steps:\n{steps}"))]).await;
+    let run = installation.trigger(&project).await;
+    let mut workers = vec![first, installation.worker_with(&SLOTS)];
+    let stored = async || {
+        let length = "select coalesce(max(log_len), 0) from step_attempts where run_id = $1::uuid";
+        sqlx::query_scalar::<_, i64>(length).bind(&run).fetch_one(&installation.pool).await.expect("an answer")
+    };
+    let until_more = async |than: i64| {
+        while stored().await <= than {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    until_more(1000).await;
+    let mut secs = Vec::new();
+    for _ in 0..kills {
+        let (owner, alive) = (
+            "select w.pid from jobs j join workers w on w.id = j.worker_id where j.run_id = $1::uuid and j.kind = 'RunStep'",
+            "select count(*) from workers where state = 'alive'",
+        );
+        while sqlx::query_scalar::<_, i64>(alive).fetch_one(&installation.pool).await.expect("an answer") < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let owner: i32 = sqlx::query_scalar(owner).bind(&run).fetch_one(&installation.pool).await.expect("an owner");
+        let owner = workers.iter().position(|worker| i64::from(worker.pid()) == i64::from(owner)).expect("one of ours");
+        let killed = Instant::now();
+        workers.swap_remove(owner).kill();
+        // What it stored with its last breath is not the next worker's.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        until_more(stored().await).await;
+        secs.push(killed.elapsed().as_secs_f64());
+        workers.push(installation.worker_with(&SLOTS));
+    }
+    installation.post(&format!("/api/v1/runs/{run}/cancel"), json!({})).await;
+    installation.ended(&run).await;
+    secs
 }
 
 async fn project(installation: &Installation, name: &str, steps: usize) -> Project {
