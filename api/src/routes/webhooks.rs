@@ -8,7 +8,6 @@ use buildit_shared::{
     },
     ids::{DeliveryId, WebhookId},
     jobs::{DeliverWebhook, JobArgs},
-    queue::enqueue,
     webhook::EVENTS,
 };
 use jiff::Timestamp;
@@ -291,8 +290,7 @@ pub(crate) async fn repeat(
     let webhook = find(&app, &caller, path.webhook).await?;
     let before = read(&app, &caller, &path).await?;
     let mut tx = app.pool().begin().await?;
-    let job = webhooks::again(&mut tx, DeliveryId::from(before.delivery.id)).await?;
-    enqueue(&mut *tx, &[job]).await?;
+    webhooks::again(&mut tx, DeliveryId::from(before.delivery.id)).await?;
     audit::write(&mut *tx, caller.actor(), entry("webhook.repeated", &webhook)).await?;
     tx.commit().await?;
     app.notifier.jobs(DeliverWebhook::QUEUE);

@@ -9,7 +9,7 @@ use crate::{
     domain::RunStatus,
     ids::{DeliveryId, OrganizationId, ProjectId, RunId, WebhookId},
     jobs::DeliverWebhook,
-    queue::NewJob,
+    queue::{NewJob, enqueue_now},
     vault::{self, Sealed, Vault},
     webhook,
 };
@@ -433,10 +433,10 @@ pub async fn attempts(db: impl PgExecutor<'_>, id: DeliveryId) -> Result<Vec<Att
     .await
 }
 
-/// Has it sent once more: the job to enqueue in this transaction.
-pub async fn again(db: &mut PgConnection, id: DeliveryId) -> Result<NewJob, sqlx::Error> {
-    sqlx::query!("update webhook_deliveries set state = 'pending' where id = $1", id.uuid()).execute(db).await?;
-    Ok(job(id))
+/// Has it sent once more, now, also where its next try was planned for later.
+pub async fn again(db: &mut PgConnection, id: DeliveryId) -> Result<(), sqlx::Error> {
+    sqlx::query!("update webhook_deliveries set state = 'pending' where id = $1", id.uuid()).execute(&mut *db).await?;
+    enqueue_now(db, &job(id)).await
 }
 
 /// Deletes deliveries that are older than that.

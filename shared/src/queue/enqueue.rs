@@ -154,6 +154,18 @@ pub async fn enqueue_and_wake(db: impl sqlx::PgExecutor<'_>, jobs: &[NewJob], wa
     insert(db, jobs, wake.payload()).await
 }
 
+/// As [`enqueue`], for one job that is wanted now: one of its unique key that waits for a later time is brought forward.
+pub async fn enqueue_now(db: &mut sqlx::PgConnection, job: &NewJob) -> Result<(), sqlx::Error> {
+    enqueue(&mut *db, std::slice::from_ref(job)).await?;
+    sqlx::query!(
+        "update jobs set state = 'ready', run_at = now() where unique_key = $1 and state = 'scheduled'",
+        job.unique_key
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 async fn insert(
     db: impl sqlx::PgExecutor<'_>,
     jobs: &[NewJob],

@@ -19,7 +19,7 @@ mod slots;
 
 pub use claim::{Claim, Job};
 pub use ended::{Ended, JobError};
-pub use enqueue::{NewJob, enqueue, enqueue_and_wake};
+pub use enqueue::{NewJob, enqueue, enqueue_and_wake, enqueue_now};
 pub use listen::{Notifier, Signal, Signals, Wake};
 pub use member::{Beat, Member, Profile, beat, goodbye, register};
 pub use slots::Slots;

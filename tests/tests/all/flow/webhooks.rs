@@ -136,6 +136,27 @@ async fn the_end_of_a_run_is_told_once_signed_and_can_be_told_again() {
     assert_eq!(twice["attempts"].as_array().unwrap().len(), 2, "{twice:#}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_next_try_is_sent_at_once_when_somebody_asks() {
+    let installation = Installation::start().await;
+    let _worker = installation.worker_with(&[LOCAL]);
+    let (receiver, address) = Receiver::start(&[Answer::Status(500)]).await;
+    let (hook, _) = webhook(&installation, json!({ "url": format!("http://{address}/") })).await;
+    run_of(&installation, "web", GREEN).await;
+    let later =
+        "update jobs set run_at = now() + interval '1 hour' where kind = 'DeliverWebhook' and state = 'scheduled'";
+    eventually("its next try is planned", LIMIT, async || {
+        sqlx::query(later).execute(&installation.pool).await.unwrap().rows_affected() == 1
+    })
+    .await;
+    let planned = delivery(&installation, &hook, "pending").await;
+    let path = format!("/api/v1/webhooks/{hook}/deliveries/{}/repeat", planned["id"].as_str().unwrap());
+    assert_eq!(installation.post(&path, json!({})).await.0, 202);
+    let delivered = delivery(&installation, &hook, "delivered").await;
+    assert_eq!(delivered["attempts"].as_array().unwrap().len(), 2, "{delivered:#}");
+    assert_eq!(receiver.messages().len(), 2);
+}
+
 /// Nobody can know whether a message arrived whose answer was not noted; its id tells the receiver that it is the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_worker_sent_and_did_not_note_comes_again_under_the_same_id() {
