@@ -109,6 +109,9 @@ function busy(part) {
     });
 }
 
+// Where the tabs are wider than the window, the one that one is at is in sight.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 const source = document.querySelector("main")?.dataset.stream;
 let stream = null;
 let lostAt = 0;
