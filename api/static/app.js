@@ -109,8 +109,10 @@ function busy(part) {
     });
 }
 
-// Where the tabs are wider than the window, the one that one is at is in sight.
-document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// Where the tabs are wider than the window, the one that one is at is in sight. They move only sideways: an address such as
+// `/settings#organizations` leads further down.
+const tab = document.querySelector(".tabs [aria-current]");
+if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 40;
 
 const source = document.querySelector("main")?.dataset.stream;
 let stream = null;

@@ -8,6 +8,7 @@ use buildit_tests::{
     provider::Provider,
 };
 use reqwest::StatusCode;
+use serde_json::json;
 
 use super::one_step;
 
@@ -20,6 +21,10 @@ async fn is_fit_for_all(page: &Page, name: &str) {
     }
     page.pictures(name).await;
     page.size(360, 740).await;
+    page.reload().await;
+    let in_sight = "[...document.querySelectorAll('.tabs [aria-current]')].every((tab) =>
+        tab.getBoundingClientRect().left >= 0 && tab.getBoundingClientRect().right <= 360)";
+    assert_eq!(page.eval(in_sight).await, true, "{name}: the tab that one is on is out of sight");
     page.pictures(&format!("{name}-phone")).await;
     assert_eq!(page.eval("document.documentElement.scrollWidth").await, 360, "{name}");
     page.size(1280, 800).await;
@@ -72,6 +77,23 @@ async fn somebody_signs_in_by_the_provider_and_sees_what_they_are_linked_with() 
     assert!(page.text("#identities tbody").await.contains(&provider.issuer));
     assert_eq!(page.count("form[action='/settings/password']").await, 0, "there is none to change");
     is_fit_for_all(&page, "settings-linked").await;
+    page.size(360, 400).await;
+    page.open("/").await;
+    page.open("/settings#identities").await;
+    let top = "document.querySelector('#identities').getBoundingClientRect().top";
+    assert!(page.eval(top).await.as_f64().unwrap() < 100.0, "the page stays where the address leads");
+    page.size(1280, 800).await;
+
+    let body = json!({ "email": "grace@acme.example", "role": "viewer" });
+    let (_, invited) = installation.post("/api/v1/invitations", body).await;
+    let guest = browser.page(&installation.url, None).await;
+    guest.open(invited["url"].as_str().unwrap()).await;
+    guest.shows("Join with Acme ID").await;
+    is_fit_for_all(&guest, "join-provider").await;
+    provider.says(|says| says.claims = json!({ "sub": "g", "email": "grace@acme.example", "email_verified": true }));
+    guest.follow(".by-provider a").await;
+    guest.until("location.pathname === '/'").await;
+    guest.shows("web").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
