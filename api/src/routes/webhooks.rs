@@ -38,6 +38,8 @@ pub(crate) struct Webhook {
     events: Vec<String>,
     /// Switched off it is told of nothing.
     active: bool,
+    /// What became of the last message: `pending`, `delivered` or `failed`; null before the first.
+    last_delivery: Option<&'static str>,
     created_at: Timestamp,
 }
 
@@ -49,6 +51,7 @@ impl From<webhooks::Webhook> for Webhook {
             url: webhook.url,
             events: webhook.events,
             active: webhook.active,
+            last_delivery: webhook.last.map(webhooks::DeliveryState::name),
             created_at: webhook.created_at.to_jiff(),
         }
     }

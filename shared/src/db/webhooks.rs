@@ -29,6 +29,8 @@ pub struct Webhook {
     pub active: bool,
     /// When it was made.
     pub created_at: jiff_sqlx::Timestamp,
+    /// What became of the last message for it; none before the first.
+    pub last: Option<DeliveryState>,
 }
 
 /// A webhook to make.
@@ -161,7 +163,7 @@ pub async fn create(
         insert into webhooks (id, organization_id, project_id, url, events, key_id, sealed)
         values ($1, $2, $3, $4, $5, $6, $7)
         returning id as "id: WebhookId", project_id as "project_id: ProjectId", url, events, active,
-                  created_at as "created_at: jiff_sqlx::Timestamp"
+                  created_at as "created_at: jiff_sqlx::Timestamp", null::delivery_state as "last: DeliveryState"
         "#,
         id.uuid(),
         new.organization.uuid(),
@@ -187,7 +189,8 @@ pub async fn list(
         Webhook,
         r#"
         select id as "id: WebhookId", project_id as "project_id: ProjectId", url, events, active,
-               created_at as "created_at: jiff_sqlx::Timestamp"
+               created_at as "created_at: jiff_sqlx::Timestamp",
+               (select d.state from webhook_deliveries d where d.webhook_id = webhooks.id order by d.id desc limit 1) as "last: DeliveryState"
         from webhooks where organization_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3
         "#,
         organization.uuid(),
@@ -208,7 +211,8 @@ pub async fn find(
         Webhook,
         r#"
         select id as "id: WebhookId", project_id as "project_id: ProjectId", url, events, active,
-               created_at as "created_at: jiff_sqlx::Timestamp"
+               created_at as "created_at: jiff_sqlx::Timestamp",
+               (select d.state from webhook_deliveries d where d.webhook_id = webhooks.id order by d.id desc limit 1) as "last: DeliveryState"
         from webhooks where organization_id = $1 and id = $2
         "#,
         organization.uuid(),
@@ -232,7 +236,8 @@ pub async fn update(
         set url = coalesce($3, url), events = coalesce($4, events), active = coalesce($5, active)
         where organization_id = $1 and id = $2
         returning id as "id: WebhookId", project_id as "project_id: ProjectId", url, events, active,
-                  created_at as "created_at: jiff_sqlx::Timestamp"
+                  created_at as "created_at: jiff_sqlx::Timestamp",
+                  (select d.state from webhook_deliveries d where d.webhook_id = webhooks.id order by d.id desc limit 1) as "last: DeliveryState"
         "#,
         organization.uuid(),
         id.uuid(),

@@ -53,6 +53,7 @@ async fn a_webhook_shows_its_secret_once_and_each_delivery_with_its_answers() {
     page.pictures("settings-webhooks").await;
     page.open("/settings/webhooks").await;
     assert_eq!(page.text("#made").await, "");
+    page.shows("none yet").await;
 
     let project = installation.project("web", &[(".platform.yaml", &one_step(&["true"]))]).await;
     let run = installation.trigger(&project).await;
@@ -73,6 +74,7 @@ async fn a_webhook_shows_its_secret_once_and_each_delivery_with_its_answers() {
     page.until(&format!("document.querySelectorAll('#attempts tbody tr').length > {sent}")).await;
 
     page.open("/settings/webhooks").await;
+    page.shows("pending").await;
     press(&page, "Turn off").await;
     page.shows("Turn on").await;
     press(&page, "Delete").await;

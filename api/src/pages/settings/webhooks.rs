@@ -61,6 +61,8 @@ struct WebhookRow {
     /// The one project that it is about.
     project: Option<String>,
     is_active: bool,
+    /// What became of the last message, with its word.
+    last: Option<(Status, &'static str)>,
 }
 
 #[derive(Template)]
@@ -121,6 +123,7 @@ impl WebhookRow {
             events: webhook.events.join(", "),
             project: project.map(|project| project.name),
             is_active: webhook.active,
+            last: webhook.last.map(|state| (status(state), state.name())),
         })
     }
 }
@@ -131,15 +134,19 @@ impl From<rows::Delivery> for DeliveryRow {
             id: delivery.id.uuid(),
             run: delivery.run_id.to_string(),
             event: delivery.event,
-            status: Status(match delivery.state {
-                DeliveryState::Pending => "running",
-                DeliveryState::Delivered => "success",
-                DeliveryState::Failed => "failure",
-            }),
+            status: status(delivery.state),
             state: delivery.state.name(),
             at: When::of(delivery.created_at),
         }
     }
+}
+
+fn status(state: DeliveryState) -> Status {
+    Status(match state {
+        DeliveryState::Pending => "running",
+        DeliveryState::Delivered => "success",
+        DeliveryState::Failed => "failure",
+    })
 }
 
 impl From<rows::Attempt> for AttemptRow {
