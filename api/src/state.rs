@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::{
     error::{ApiError, Result},
+    logs::Tails,
     oidc::{Oidc, Settings as OidcSettings},
     routes::metrics::Cache,
 };
@@ -69,6 +70,8 @@ pub struct Inner {
     /// Ends streams, which would hold up the end of the process.
     pub(crate) shutdown: CancellationToken,
     pub(crate) fleet_metrics: Cache,
+    /// The logs that are followed.
+    pub(crate) tails: Tails,
     /// The object store answered to this process, so its settings are right.
     pub(crate) storage_answered: AtomicBool,
 }
@@ -89,6 +92,7 @@ impl App {
             signals,
             shutdown,
             fleet_metrics: Cache::default(),
+            tails: Tails::default(),
             storage_answered: AtomicBool::new(false),
         })))
     }

@@ -80,7 +80,7 @@ pub(crate) enum Command {
     ///
     /// For bash: `buildit completions bash >~/.local/share/bash-completion/completions/buildit`
     Completions(Completions),
-    /// Measure the queue on the database in DATABASE_URL; one JSON object a line
+    /// Measure the queue and the API on the database in DATABASE_URL; one JSON object a line
     #[command(after_help = EXIT_CODES, subcommand)]
     Bench(crate::bench::Bench),
 }

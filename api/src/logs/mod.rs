@@ -1,9 +1,10 @@
 //! Following a step's log: chunks while an attempt runs, its object afterwards, then the attempt that comes next.
 //!
-//! Every byte comes once and in order, at the offset where it is stored. A reader subscribes before it reads, so
+//! Every byte comes once and in order, at the offset where it is stored. A reader joins the step's [`tail`] before it reads, so
 //! nothing falls between; it holds a few hundred kilobytes, however long the log is. Bytes that a running step's worker
 //! could not get hold of are a gap; they are in the object that the step leaves.
 
+mod tail;
 mod text;
 
 use std::{collections::VecDeque, time::Duration};
@@ -20,12 +21,15 @@ use buildit_shared::{
 };
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream::BoxStream};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
     App,
     error::{ApiError, Result},
 };
+use tail::News;
 
+pub(crate) use tail::Tails;
 pub(crate) use text::Decoder;
 
 /// Bytes of chunks that are read at once.
@@ -61,7 +65,6 @@ pub(crate) struct From {
 /// A reader of one step's log.
 pub(crate) struct Reader {
     app: App,
-    signals: Subscription,
     run: RunId,
     step: StepId,
     from: From,
@@ -71,14 +74,16 @@ pub(crate) struct Reader {
     chunks: VecDeque<(u64, Vec<u8>)>,
     /// All of the attempt's log was read.
     drained: bool,
+    /// What others find out about this log.
+    news: Option<Receiver<News>>,
+    /// All that was there was read since then, so that the news go on from here.
+    caught_up: bool,
 }
 
 impl Reader {
     pub(crate) fn new(app: &App, run: RunId, step: StepId, from: From) -> Self {
-        let signals = app.signals.subscribe();
         Self {
             app: app.clone(),
-            signals,
             run,
             step,
             from,
@@ -86,6 +91,8 @@ impl Reader {
             object: None,
             chunks: VecDeque::new(),
             drained: false,
+            news: None,
+            caught_up: false,
         }
     }
 
@@ -132,13 +139,59 @@ impl Reader {
     /// The next piece, waiting for it while the step is at work. Breaks off when the process stops.
     pub(crate) async fn follow(&mut self) -> Result<Piece> {
         loop {
+            if !self.caught_up {
+                match self.read().await {
+                    Ok(Piece::Pause) if self.news.is_none() => {
+                        self.news = Some(self.app.tails.join(&self.app, self.run, self.step, self.from));
+                        continue;
+                    }
+                    Ok(Piece::Pause) => self.caught_up = true,
+                    // A restart of the database is a pause for readers too.
+                    Err(error) if error.is_passing() => {
+                        tracing::debug!(%error, "a log's reader waits");
+                        until(&self.app, tokio::time::sleep(POLL)).await?;
+                        continue;
+                    }
+                    read => return read,
+                }
+            }
+            if let Some(piece) = self.hear().await? {
+                return Ok(piece);
+            }
+            self.caught_up = false;
+        }
+    }
+
+    /// The next piece that comes by itself; `None` where there is something to read.
+    async fn hear(&mut self) -> Result<Option<Piece>> {
+        while let Some(mut news) = self.news.take() {
+            let heard = until(&self.app, news.recv()).await?;
+            if !matches!(heard, Err(RecvError::Closed)) {
+                self.news = Some(news);
+            }
+            match heard {
+                Ok(News::Bytes { attempt, start, bytes })
+                    if self.from.attempt == Some(attempt) && start <= self.from.offset =>
+                {
+                    if let Some(piece) = self.bytes(attempt, start, bytes) {
+                        return Ok(Some(piece));
+                    }
+                }
+                Ok(_) | Err(_) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next piece, for the one who looks for all that follow the step.
+    async fn next(&mut self, signals: &mut Subscription) -> Result<Piece> {
+        loop {
             match self.read().await {
                 Ok(Piece::Pause) => {}
-                // A restart of the database is a pause for readers too.
-                Err(error) if error.is_passing() => tracing::debug!(%error, "a log's reader waits"),
+                Err(error) if error.is_passing() => tracing::debug!(%error, "a log's tail waits"),
                 read => return read,
             }
-            self.changed().await?;
+            self.changed(signals).await?;
         }
     }
 
@@ -196,20 +249,17 @@ impl Reader {
     }
 
     /// Waits until the log may have grown.
-    async fn changed(&mut self) -> Result<()> {
+    async fn changed(&mut self, signals: &mut Subscription) -> Result<()> {
         let poll = tokio::time::sleep(POLL);
         tokio::pin!(poll);
         loop {
             tokio::select! {
-                signal = self.signals.next() => if self.concerns(&signal) { break },
+                signal = until(&self.app, signals.next()) => if self.concerns(&signal?) { break },
                 () = &mut poll => break,
-                () = self.app.shutdown.cancelled() => {
-                    return Err(ApiError::unavailable("shutting_down", "this process stops; read on at another one"));
-                }
             }
         }
         // What came meanwhile is answered by the same look at the database.
-        while self.signals.next().now_or_never().is_some() {}
+        while signals.next().now_or_never().is_some() {}
         Ok(())
     }
 
@@ -219,6 +269,16 @@ impl Reader {
             Signal::Run(run) => *run == self.run,
             Signal::Resync => true,
             _ => false,
+        }
+    }
+}
+
+/// What is awaited, unless the process stops before.
+async fn until<T>(app: &App, awaited: impl Future<Output = T>) -> Result<T> {
+    tokio::select! {
+        done = awaited => Ok(done),
+        () = app.shutdown.cancelled() => {
+            Err(ApiError::unavailable("shutting_down", "this process stops; read on at another one"))
         }
     }
 }

@@ -136,7 +136,7 @@ pub(crate) struct JobFilter {
     pub(crate) queue: Option<String>,
     /// A project's id.
     pub(crate) project: Option<Uuid>,
-    /// Part of the arguments or the error, or the whole id.
+    /// Part of the arguments or the error, or the whole id. Of the jobs that succeeded the newest 10,000 are looked through.
     pub(crate) text: Option<String>,
 }
 

@@ -245,7 +245,12 @@ pub(crate) async fn list_all(
 }
 
 pub(crate) async fn list_runs(app: &App, caller: &Caller, filter: &Filter, page: &PageParams) -> Result<Page<Run>> {
-    let found = run_queries::list(app.pool(), caller.scope(), filter, page.after()?, page.fetch()?).await?;
+    let mut filter = filter.clone();
+    if let (None, Some(pipeline)) = (filter.project, filter.pipeline) {
+        let pipeline = pipelines::find(app.pool(), caller.scope(), pipeline).await?;
+        filter.project = pipeline.map(|pipeline| pipeline.project_id);
+    }
+    let found = run_queries::list(app.pool(), caller.scope(), &filter, page.after()?, page.fetch()?).await?;
     page.page_with(found, |run| run.id, |run| Run::of(app, run))
 }
 

@@ -17,7 +17,11 @@ use sqlx::{PgPool, postgres::PgListener};
 use tokio::{process::Command, time::Interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{Task, measure, monotonic, options, print};
+use super::{
+    Task,
+    measure::{self, percentiles},
+    monotonic, options, print,
+};
 
 pub(super) async fn latency(pool: &PgPool, database_url: &str, jobs: usize, rate: u64) -> anyhow::Result<()> {
     let before = measure::start(pool).await?;
@@ -103,13 +107,4 @@ async fn joined(pool: &PgPool) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
-}
-
-fn percentiles(mut nanos: Vec<u64>) -> serde_json::Value {
-    nanos.sort_unstable();
-    let at = |p: f64| {
-        let index = ((nanos.len() as f64 * p).ceil() as usize).clamp(1, nanos.len().max(1)) - 1;
-        nanos.get(index).map_or(0.0, |n| *n as f64 / 1e6)
-    };
-    json!({ "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99), "max_ms": at(1.0) })
 }

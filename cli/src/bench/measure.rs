@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, time::Instant};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::print;
@@ -88,17 +89,27 @@ async fn counters(pool: &PgPool) -> anyhow::Result<(i64, i64)> {
 }
 
 /// CPU of the database's processes by pid, in milliseconds; empty when they are not on this machine.
-async fn server_cpu(pool: &PgPool) -> anyhow::Result<BTreeMap<i32, u64>> {
+pub(super) async fn server_cpu(pool: &PgPool) -> anyhow::Result<BTreeMap<i32, u64>> {
     let pids: Vec<i32> = sqlx::query_scalar("select pid from pg_stat_activity").fetch_all(pool).await?;
     let local = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres");
     Ok(pids.into_iter().filter(local).map(|pid| (pid, cpu(&pid.to_string()))).collect())
 }
 
 /// User and system time of a process in milliseconds.
-fn cpu(pid: &str) -> u64 {
+pub(super) fn cpu(pid: &str) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold spaces; what follows does not. utime and stime are fields 14 and 15.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     (ticks(11) + ticks(12)) * 1000 / rustix::param::clock_ticks_per_second()
+}
+
+/// What so many nanoseconds come to, as milliseconds.
+pub(super) fn percentiles(mut nanos: Vec<u64>) -> Value {
+    nanos.sort_unstable();
+    let at = |p: f64| {
+        let index = ((nanos.len() as f64 * p).ceil() as usize).clamp(1, nanos.len().max(1)) - 1;
+        nanos.get(index).map_or(0.0, |n| *n as f64 / 1e6)
+    };
+    json!({ "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99), "max_ms": at(1.0) })
 }

@@ -1,9 +1,10 @@
-//! `buildit bench`: programs that print what the queue does on a given database, through the product's own code.
+//! `buildit bench`: programs that print what the queue and the API do on a given database, through the product's own code.
 //!
 //! Each prints one JSON object a line, the last one being the result. Durability is whatever the database is set to;
 //! `setup` says so. Besides times, which depend on how busy the machine is, every result tells commits, WAL bytes and
 //! CPU per job, which do not.
 
+mod api;
 mod bare;
 mod chain;
 mod drain;
@@ -85,6 +86,9 @@ pub(crate) enum Bench {
         #[arg(default_value_t = 5000)]
         n: usize,
     },
+    /// What the API does: lists and pages on many rows, rates, and readers of a live log.
+    #[command(subcommand)]
+    Api(api::ApiBench),
 }
 
 /// A job of these benches.
@@ -133,6 +137,7 @@ async fn measure(bench: Bench, pool: PgPool, database_url: &str) -> anyhow::Resu
         Bench::Latency { jobs, rate, .. } => latency::latency(&pool, database_url, jobs, rate).await,
         Bench::Chain { length, chains } => chain::chain(&pool, database_url, length, chains).await,
         Bench::Limit { n } => bare::limit(&pool, n).await,
+        Bench::Api(bench) => api::measure(bench, &pool, database_url).await,
     }
 }
 

@@ -186,6 +186,14 @@ fn short(value: Option<Value>) -> Option<Value> {
     if bytes > LONGEST { Some(json!({ "left_out_bytes": bytes })) } else { value }
 }
 
+/// How far the clock that ids are made by can be from the database's, in milliseconds: a day.
+const SKEW_MS: i64 = 86_400_000;
+
+/// Ids are in the order of time, so that a range of time need not be looked for among all entries.
+fn first_id_at(milliseconds: i64) -> Uuid {
+    Uuid::from_u128(u128::from(u64::try_from(milliseconds).unwrap_or(0)) << 80)
+}
+
 /// Entries, newest first, from `before` on.
 pub async fn list(
     db: impl PgExecutor<'_>,
@@ -208,7 +216,8 @@ pub async fn list(
           and ($4::uuid is null or user_id = $4) and ($5::uuid is null or key_id = $5)
           and ($6::uuid is null or project_id = $6) and ($7::uuid is null or subject_id = $7)
           and ($8::timestamptz is null or at >= $8) and ($9::timestamptz is null or at < $9)
-        order by id desc limit $10
+          and ($10::uuid is null or id >= $10) and ($11::uuid is null or id < $11)
+        order by id desc limit $12
         "#,
         organization,
         before.map(AuditId::uuid),
@@ -219,6 +228,8 @@ pub async fn list(
         filter.subject,
         filter.since.map(jiff_sqlx::Timestamp::from) as Option<jiff_sqlx::Timestamp>,
         filter.until.map(jiff_sqlx::Timestamp::from) as Option<jiff_sqlx::Timestamp>,
+        filter.since.map(|since| first_id_at(since.as_millisecond() - SKEW_MS)),
+        filter.until.map(|until| first_id_at(until.as_millisecond() + SKEW_MS)),
         limit
     )
     .fetch_all(db)

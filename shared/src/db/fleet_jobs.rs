@@ -14,6 +14,9 @@ pub const UNSUCCESSFUL: [&str; 3] = ["dead", "discarded", "cancelled"];
 /// The end of most jobs.
 pub const SUCCEEDED: &str = "succeeded";
 
+/// How many of the jobs that succeeded a text is looked for in.
+pub const SEARCHED: i64 = 10_000;
+
 /// Which jobs a list shows.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -27,7 +30,8 @@ pub struct Filter {
     pub project: Option<ProjectId>,
     /// Only those of this organization, and of this project of it.
     pub scope: Option<Scope>,
-    /// Only those whose id, arguments or error have this text in them.
+    /// Only those whose arguments or error have this text in them, or whose id it is. Of those that succeeded only the
+    /// newest [`SEARCHED`] are looked through, since all of them would take seconds.
     pub text: Option<String>,
 }
 
@@ -142,7 +146,10 @@ pub async fn list(
              from job_history
              where $3 and ended_as = 'succeeded' and ($5::text is null or kind = $5) and ($6::text is null or queue = $6)
                and ($7::uuid is null or project_id = $7)
-               and ($8::text is null or id::text = $8 or strpos(lower(args::text), lower($8)) > 0)
+               and ($8::text is null or strpos(lower(args::text), lower($8)) > 0 or id = $14)
+               and ($8::text is null or id = $14 or id >= coalesce(
+                   (select id from job_history where $8::text is not null order by id desc offset $13 limit 1),
+                   '00000000-0000-0000-0000-000000000000'))
                and ($9::uuid is null or id < $9)
                and ($11::uuid is null or organization_id = $11) and ($12::uuid is null or project_id = $12)
              order by id desc limit $10)
@@ -160,7 +167,9 @@ pub async fn list(
         before.map(JobId::uuid),
         limit,
         filter.scope.map(|scope| scope.organization.uuid()),
-        filter.scope.and_then(|scope| scope.project_uuid())
+        filter.scope.and_then(|scope| scope.project_uuid()),
+        SEARCHED,
+        filter.text.as_deref().and_then(|text| Uuid::parse_str(text).ok())
     )
     .fetch_all(db)
     .await

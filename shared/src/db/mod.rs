@@ -75,7 +75,10 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
         Use::Worker => "buildit-worker",
         Use::Logs => "buildit-logs",
     });
-    if usage != Use::Api {
+    if usage == Use::Api {
+        // Lists take their filters as parameters, and one plan for all of them would be none for a filter that few rows match.
+        options = options.options([("plan_cache_mode", "force_custom_plan")]);
+    } else {
         // The queue's statements look the same for every job: planning them anew each time would cost more than they do.
         // Planned once, while the hot table is all but empty, they would choose to read it whole, dead rows included.
         options = options.options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);

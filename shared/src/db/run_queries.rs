@@ -78,7 +78,18 @@ pub struct Filter {
     pub number: Option<i32>,
 }
 
-/// Runs, newest first, those older than `before`.
+/// What a run of this ref or branch is found by: its branch, or else its ref; and, where that does not tell, its ref.
+fn named(git_ref: &str) -> (Option<&str>, Option<&str>) {
+    match git_ref.strip_prefix("refs/heads/") {
+        Some(branch) => (Some(branch), Some(git_ref)),
+        // A merge request's head is kept under a ref of its own, and its branch is another one's.
+        None if git_ref.starts_with("refs/") && !git_ref.starts_with("refs/tags/") => (None, Some(git_ref)),
+        None => (Some(git_ref), None),
+    }
+}
+
+/// Runs, newest first, those older than `before`. Name the project of a pipeline too: what a project's runs are like is
+/// known, what a pipeline's are is not.
 pub async fn list(
     db: impl PgExecutor<'_>,
     scope: Scope,
@@ -86,7 +97,7 @@ pub async fn list(
     before: Option<RunId>,
     limit: i64,
 ) -> Result<Vec<Run>, sqlx::Error> {
-    let status: Vec<String> = filter.status.iter().map(|status| status.name().to_owned()).collect();
+    let (name, git_ref) = filter.git_ref.as_deref().map_or((None, None), named);
     sqlx::query_as!(
         Run,
         r#"
@@ -100,18 +111,19 @@ pub async fn list(
         from pipeline_runs r join projects p on p.id = r.project_id join pipelines l on l.id = r.pipeline_id
         where r.organization_id = $1 and ($2::uuid is null or r.project_id = $2)
           and ($3::uuid is null or r.project_id = $3) and ($4::uuid is null or r.pipeline_id = $4)
-          and (cardinality($5::text[]) = 0 or r.status::text = any($5))
-          and ($6::text is null or r.git_ref = $6 or r.branch = $6)
-          and ($7::run_trigger is null or r.trigger = $7)
-          and ($8::uuid is null or r.id < $8) and ($9::int is null or r.number = $9)
-        order by r.id desc limit $10
+          and (cardinality($5::run_status[]) = 0 or r.status = any($5))
+          and ($6::text is null or coalesce(r.branch, r.git_ref) = $6) and ($7::text is null or r.git_ref = $7)
+          and ($8::run_trigger is null or r.trigger = $8)
+          and ($9::uuid is null or r.id < $9) and ($10::int is null or r.number = $10)
+        order by r.id desc limit $11
         "#,
         scope.organization.uuid(),
         scope.project_uuid(),
         filter.project.map(ProjectId::uuid),
         filter.pipeline.map(PipelineId::uuid),
-        &status,
-        filter.git_ref,
+        &filter.status as &[RunStatus],
+        name,
+        git_ref,
         filter.trigger as Option<RunTrigger>,
         before.map(RunId::uuid),
         filter.number,
@@ -192,4 +204,17 @@ pub async fn of_delivery(
     )
     .fetch_all(db)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn a_ref_is_looked_for_by_what_its_runs_are_kept_in_order_of() {
+        assert_eq!(named("main"), (Some("main"), None));
+        assert_eq!(named("refs/heads/main"), (Some("main"), Some("refs/heads/main")));
+        assert_eq!(named("refs/tags/v1"), (Some("refs/tags/v1"), None));
+        assert_eq!(named("refs/pull/7/head"), (None, Some("refs/pull/7/head")));
+    }
 }

@@ -81,6 +81,31 @@ async fn body(api: &Api, path: &str) -> String {
 }
 
 #[tokio::test]
+async fn readers_that_come_at_any_time_all_see_every_byte_once() {
+    let api = Api::start().await;
+    let at = running(&api).await;
+    let (mut readers, mut whole) = (Vec::new(), String::new());
+    for number in 0..40 {
+        let line = format!("line {number}\n");
+        api.append(at.attempt, line.as_bytes()).await;
+        whole.push_str(&line);
+        let mut events = Events::of(&api, at, None).await;
+        readers.push(tokio::spawn(async move { events.rest().await }));
+    }
+    api.end_attempt(at.attempt, "failure").await;
+    let second = api.attempt(at.step, 2).await;
+    api.append(second, b"once more\n").await;
+    whole.push_str("once more\n");
+    api.end_attempt(second, "success").await;
+    api.end_step(at, "success").await;
+    for reader in readers {
+        let (text, ids, end) = reader.await.unwrap();
+        assert_eq!(text, whole);
+        assert_eq!((ids.last().map(String::as_str), &end.data["status"]), (Some("2:10"), &json!("success")));
+    }
+}
+
+#[tokio::test]
 async fn a_running_steps_log_is_followed_live_to_its_end() {
     let api = Api::start().await;
     let at = running(&api).await;
