@@ -106,3 +106,40 @@ async fn a_live_log_is_followed_until_its_reader_scrolls_up() {
     page.until("document.querySelector('.lines').innerText.includes('third 500')").await;
     assert_eq!(page.errors(), [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_open_while_the_api_restarts_misses_nothing() {
+    let (mut installation, _worker, _browser, page) = started().await;
+    let [more, go] = ["more", "go"].map(|name| installation.shared.join(name));
+    let wait = |file: &std::path::Path| format!("while [ ! -e {} ]; do sleep 0.05; done", file.display());
+    let print = |word: &str| format!("seq -f '{word} %.0f' 40");
+    let command = [print("before"), wait(&more), print("meanwhile"), wait(&go), print("after")].join("; ");
+    let project = installation.project("web", &[(".platform.yaml", &one_step(&[&command]))]).await;
+    let run = installation.trigger(&project).await;
+    page.open(&format!("/runs/{run}")).await;
+    page.until("document.querySelector('.lines')?.innerText.includes('before 40')").await;
+
+    installation.stop_api().await;
+    page.until("document.getElementById('lost').hidden === false").await;
+    page.pictures("run-lost").await;
+    std::fs::write(&more, "").unwrap();
+    let stored = "select coalesce(convert_from(string_agg(bytes, ''::bytea order by start), 'UTF8') like '%meanwhile 40%', false)
+                  from step_log_chunks c join step_attempts a on a.id = c.attempt_id where a.run_id = $1::uuid";
+    while !sqlx::query_scalar::<_, bool>(stored).bind(&run).fetch_one(&installation.pool).await.unwrap() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    installation.start_api().await;
+    page.until("document.getElementById('lost').hidden").await;
+    page.until("document.querySelector('.lines').innerText.includes('meanwhile 40')").await;
+    std::fs::write(&go, "").unwrap();
+    page.until("document.title.includes('success')").await;
+    page.until("document.querySelector('.lines').innerText.includes('after 40')").await;
+    let lines = page.eval("[...document.querySelectorAll('.lines .l')].map((l) => /(before|meanwhile|after) \\d+$/.exec(l.innerText)?.[0]).filter(Boolean)").await;
+    let lines: Vec<String> = serde_json::from_value(lines).unwrap();
+    let wanted: Vec<String> = ["before", "meanwhile", "after"]
+        .iter()
+        .flat_map(|word| (1..=40).map(move |number| format!("{word} {number}")))
+        .collect();
+    let end = lines.last_chunk::<60>().expect("what fits the window and more");
+    assert!(wanted.ends_with(end), "{lines:?}");
+}
