@@ -71,7 +71,7 @@ impl Cluster {
 
     /// Waits until the namespace has no pod.
     pub async fn is_empty(&self) {
-        eventually("no pod is left", Duration::from_secs(60), async || {
+        eventually("no pod is left", crate::PATIENCE, async || {
             self.pods().list(&ListParams::default()).await.is_ok_and(|pods| pods.items.is_empty())
         })
         .await;
@@ -80,7 +80,7 @@ impl Cluster {
     /// Waits until no pod of the namespace is at work. Those that a dead worker left are swept after ten minutes.
     pub async fn is_idle(&self) {
         let at_work = |pod: &Pod| !matches!(phase(pod), Some("Succeeded" | "Failed"));
-        eventually("no pod is at work", Duration::from_secs(60), async || {
+        eventually("no pod is at work", crate::PATIENCE, async || {
             self.pods().list(&ListParams::default()).await.is_ok_and(|pods| !pods.items.iter().any(at_work))
         })
         .await;

@@ -5,7 +5,6 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use reqwest::{Method, redirect::Policy};
@@ -71,7 +70,7 @@ impl Gitea {
         let client = client(&certificate);
         let ssh = format!("{}@127.0.0.1:{ssh}", user().0);
         let gitea = Self { url, ssh, certificate, folder, client, process };
-        eventually("gitea answers", Duration::from_secs(60), async || gitea.get("/version").await.0 == 200).await;
+        eventually("gitea answers", crate::PATIENCE, async || gitea.get("/version").await.0 == 200).await;
         gitea
     }
 

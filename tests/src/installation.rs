@@ -34,15 +34,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    PATIENCE,
     api::{SECRETS_KEY, client},
     cluster::Cluster,
     daemons,
     database::Database,
     s3,
 };
-
-/// Longest wait for anything that is to happen, on a machine that does ten other things.
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// A running installation without workers.
 #[derive(Debug)]
@@ -379,7 +377,7 @@ impl Installation {
             if !run.is_null() && reached(&run) {
                 return run;
             }
-            assert!(begun.elapsed() < LIMIT, "waited in vain until {what}: {run:#}");
+            assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}: {run:#}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -395,7 +393,7 @@ impl Installation {
         let alive = "select exists (select from workers where pid = $1 and state = 'alive')";
         let begun = Instant::now();
         while !sqlx::query_scalar::<_, bool>(alive).bind(pid).fetch_one(&self.pool).await.expect("an answer") {
-            assert!(begun.elapsed() < LIMIT, "it does not join anew: {}", worker.said());
+            assert!(begun.elapsed() < PATIENCE, "it does not join anew: {}", worker.said());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -504,7 +502,7 @@ impl Worker {
             if let Some(status) = self.lock().try_wait().expect("a process of ours") {
                 return status;
             }
-            assert!(begun.elapsed() < LIMIT, "the worker did not end; its log: {}", self.said());
+            assert!(begun.elapsed() < PATIENCE, "the worker did not end; its log: {}", self.said());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -522,7 +520,7 @@ impl Worker {
         while !fs::read_to_string(&stat)
             .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
         {
-            assert!(begun.elapsed() < LIMIT, "the worker did not freeze; its log: {}", self.said());
+            assert!(begun.elapsed() < PATIENCE, "the worker did not freeze; its log: {}", self.said());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -20,6 +20,9 @@ pub mod visitor;
 
 use std::time::Duration;
 
+/// Longest wait for anything that is to happen, on a machine that does ten other things.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Asks until the answer is yes.
 ///
 /// # Panics

@@ -14,11 +14,9 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use uuid::Uuid;
 
 use crate::{
-    eventually,
+    PATIENCE, eventually,
     installation::{Installation, programs},
 };
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// An API process on a port of its own; killed when dropped.
 #[derive(Debug)]
@@ -74,7 +72,7 @@ impl<'i> ApiProcess<'i> {
         self.process = Some(process.expect("buildit starts"));
         let ready = format!("{}/readyz", self.url);
         let client = crate::api::client();
-        eventually("the API answers", LIMIT, async || {
+        eventually("the API answers", PATIENCE, async || {
             client.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success())
         })
         .await;
@@ -177,7 +175,7 @@ impl User {
         // It may refuse without reading.
         stdin.write_all(input.as_bytes()).await.ok();
         drop(stdin);
-        let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
         let output = output.unwrap_or_else(|_| panic!("{arguments:?} does not end")).expect("an end");
         Said {
             code: output.status.code().expect("an exit code"),
@@ -221,7 +219,7 @@ impl Going {
         while !String::from_utf8_lossy(&self.out()).contains(text) {
             let ended = self.process.try_wait().expect("our process").is_some();
             let said = || format!("{}{}", String::from_utf8_lossy(&self.out()), self.err());
-            assert!(!ended && begun.elapsed() < LIMIT, "it does not say {text:?}: {}", said());
+            assert!(!ended && begun.elapsed() < PATIENCE, "it does not say {text:?}: {}", said());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -234,7 +232,7 @@ impl Going {
 
     /// Waits until it has ended; returns its exit code.
     pub async fn ended(&mut self) -> i32 {
-        let ended = tokio::time::timeout(LIMIT, self.process.wait()).await;
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
         let ended = ended.unwrap_or_else(|_| panic!("it does not end: {}", self.err()));
         ended.expect("an end").code().expect("an exit code")
     }

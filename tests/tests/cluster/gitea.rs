@@ -1,9 +1,9 @@
 //! A real forge, from its private repository to the statuses that it shows.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command};
 
 use buildit_tests::{
-    eventually,
+    PATIENCE, eventually,
     gitea::{Gitea, USER},
     installation::{Installation, Worker, git},
 };
@@ -11,7 +11,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Pushes to `main` pass, and merge requests wait until somebody ends them.
 const FILE: &str = "
 pipeline:
@@ -94,7 +93,7 @@ impl Story {
     /// The run of a commit by that trigger, once it is there.
     async fn run_of(&self, commit: &str, trigger: &str) -> String {
         let mut found = None;
-        eventually("the forge's message makes a run", LIMIT, async || {
+        eventually("the forge's message makes a run", PATIENCE, async || {
             let (_, page) = self.installation.get("/api/v1/projects/web/runs").await;
             let runs = page["items"].as_array().cloned().unwrap_or_default();
             let of = |run: &&Value| run["commit_sha"] == commit && run["trigger"] == trigger;
@@ -109,7 +108,7 @@ impl Story {
     async fn shows(&self, commit: &str, context: &str, state: &str, run: &str) -> String {
         let mut described = String::new();
         let path = format!("/repos/{USER}/web/commits/{commit}/status");
-        eventually(&format!("the forge shows {state}"), LIMIT, async || {
+        eventually(&format!("the forge shows {state}"), PATIENCE, async || {
             let (_, combined) = self.gitea.get(&path).await;
             let statuses = combined["statuses"].as_array().cloned().unwrap_or_default();
             let url = format!("{}/runs/{run}", self.installation.url);

@@ -12,6 +12,7 @@ use std::{
 };
 
 use buildit_tests::{
+    PATIENCE,
     api::SECRETS_KEY,
     eventually,
     installation::{Installation, SIGNING_KEY},
@@ -20,9 +21,6 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::chart::printed;
-
-/// How long anything may take that the cluster does with the installed pods.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// The image's name; its tags are the versions.
 const IMAGE: &str = "buildit-chart";
@@ -83,6 +81,12 @@ impl<'a> Release<'a> {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart");
         let [chart, file] = [&chart, &file].map(|path| path.to_string_lossy().into_owned());
         self.helm(&["upgrade", "--install", "ci", &chart, "--values", &file, "--wait", "--timeout", "3m"]).await;
+        // The node's port leads to them a moment later than they are ready.
+        let ready = format!("{}/readyz", self.url);
+        eventually("the node's port leads to the API", PATIENCE, async || {
+            reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
     }
 
     async fn helm(&self, arguments: &[&str]) -> String {
@@ -100,7 +104,7 @@ impl<'a> Release<'a> {
 
     async fn has_workers(&self, wanted: i64) {
         let alive = "select count(*) from workers where state = 'alive'";
-        eventually(&format!("{wanted} workers are there"), LIMIT, async || {
+        eventually(&format!("{wanted} workers are there"), PATIENCE, async || {
             sqlx::query_scalar::<_, i64>(alive).fetch_one(&self.installation.pool).await.unwrap() == wanted
         })
         .await;

@@ -3,7 +3,6 @@
 use std::{
     fs,
     process::{Command, Output, Stdio},
-    time::Duration,
 };
 
 use buildit_tests::{
@@ -79,7 +78,7 @@ async fn up_stays_with_the_executor_of_its_first_start() {
             .stdout(output)
             .spawn()
             .unwrap();
-        eventually("it greets", Duration::from_secs(120), async || {
+        eventually("it greets", buildit_tests::PATIENCE, async || {
             assert!(up.try_wait().unwrap().is_none(), "{}", fs::read_to_string(&file).unwrap());
             fs::read_to_string(&file).unwrap().contains("BuildIt is up at")
         })

@@ -4,10 +4,9 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
-use buildit_tests::{eventually, installation::Worker};
+use buildit_tests::{PATIENCE, eventually, installation::Worker};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -16,8 +15,6 @@ use super::{
     fleet::{Counter, Fleet, attempts, id, step},
     proxy::Proxy,
 };
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 async fn stored(fleet: &Fleet) -> i64 {
     let query = "select coalesce(max(log_len), 0) from step_attempts";
@@ -50,11 +47,11 @@ async fn a_killed_workers_container_goes_on_and_is_adopted_with_its_log_whole() 
     let fleet = Fleet::start().await;
     let first = fleet.worker();
     let run = fleet.trigger(COUNTS).await;
-    eventually("its log is followed", LIMIT, async || stored(&fleet).await > 100).await;
+    eventually("its log is followed", PATIENCE, async || stored(&fleet).await > 100).await;
     let second = fleet.worker();
     first.kill();
     let before = stored(&fleet).await;
-    eventually("the log goes on", LIMIT, async || stored(&fleet).await > before).await;
+    eventually("the log goes on", PATIENCE, async || stored(&fleet).await > before).await;
     let run = fleet.installation.ended(&run).await;
     check_count(&fleet, &run, &second).await;
 }
@@ -123,7 +120,7 @@ async fn wherever_a_worker_freezes_another_ends_its_run_and_nothing_runs_twice_w
         fleet.installation.rejoined(&zombie).await;
         assert_eq!(fleet.installation.run(id(&run)).await, run, "{place}: the run is as it was");
         // What it had in hand comes to nothing, and whatever container it made ends by itself.
-        eventually("no container runs", LIMIT, async || {
+        eventually("no container runs", PATIENCE, async || {
             let left = containers_of(&fleet.folder());
             left.iter().all(|name| docker(&["inspect", "--format", "{{.State.Running}}", name]) == "false")
         })
@@ -140,7 +137,7 @@ async fn a_container_removed_by_hand_is_a_lost_attempt_and_the_step_gets_another
     let file =
         format!("pipeline:\n  steps:\n    - {{ name: one, image: '{BUSYBOX}', commands: [echo begun, sleep 8] }}\n");
     let run = fleet.trigger(&file).await;
-    eventually("its log is followed", LIMIT, async || stored(&fleet).await > 10).await;
+    eventually("its log is followed", PATIENCE, async || stored(&fleet).await > 10).await;
     let running = fleet.installation.run(&run).await;
     let attempt = attempts(&running, "one")[0]["id"].as_str().unwrap().to_owned();
     remove(&[&attempt]);
@@ -159,10 +156,10 @@ async fn an_engine_that_is_away_delays_runs_and_loses_nothing() {
     let fleet = Fleet::on(proxy.host(), "bridge").await;
     let worker = fleet.worker();
     let run = fleet.trigger(COUNTS).await;
-    eventually("its log is followed", LIMIT, async || stored(&fleet).await > 100).await;
+    eventually("its log is followed", PATIENCE, async || stored(&fleet).await > 100).await;
     proxy.cut();
     let before = stored(&fleet).await;
-    eventually("the log goes on meanwhile", LIMIT, async || stored(&fleet).await > before + 500).await;
+    eventually("the log goes on meanwhile", PATIENCE, async || stored(&fleet).await > before + 500).await;
     let waits = |run: &serde_json::Value| {
         attempts(run, "count").iter().any(|attempt| attempt["reason"].as_str().is_some_and(|why| why.contains("waits")))
     };
@@ -213,13 +210,13 @@ impl OwnEngine {
     }
 
     async fn answers(&self) {
-        eventually("the engine answers", LIMIT, async || self.docker(&["version"])).await;
+        eventually("the engine answers", PATIENCE, async || self.docker(&["version"])).await;
     }
 
     /// As `systemctl stop` does: its containers are stopped, too.
     async fn stop(&mut self) {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
-        eventually("the engine stops", LIMIT, async || self.process.try_wait().unwrap().is_some()).await;
+        eventually("the engine stops", PATIENCE, async || self.process.try_wait().unwrap().is_some()).await;
     }
 
     async fn restart(&mut self) {
@@ -243,7 +240,7 @@ async fn the_step_of_an_engine_that_was_stopped_gets_a_new_attempt_once_it_is_ba
     let file =
         format!("pipeline:\n  steps:\n    - {{ name: one, image: '{BUSYBOX}', commands: [echo begun, sleep 5] }}\n");
     let run = fleet.trigger(&file).await;
-    eventually("its log is followed", LIMIT, async || stored(&fleet).await > 10).await;
+    eventually("its log is followed", PATIENCE, async || stored(&fleet).await > 10).await;
     engine.stop().await;
     let told = |run: &serde_json::Value| {
         let said = attempts(run, "one").last().and_then(|attempt| attempt["reason"].as_str());

@@ -72,9 +72,10 @@ impl Fleet {
 
     /// Waits until no container is left.
     pub(super) async fn is_empty(&self) {
-        let limit = std::time::Duration::from_secs(60);
-        buildit_tests::eventually("no container is left", limit, async || containers_of(&self.folder()).is_empty())
-            .await;
+        buildit_tests::eventually("no container is left", buildit_tests::PATIENCE, async || {
+            containers_of(&self.folder()).is_empty()
+        })
+        .await;
     }
 }
 

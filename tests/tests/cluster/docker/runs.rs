@@ -2,7 +2,6 @@
 
 use buildit_shared::storage::Checksum;
 use buildit_tests::{api::client, daemons, eventually};
-use std::time::Duration;
 
 use super::{
     engine::{BUSYBOX, NOSHELL, variable},
@@ -86,7 +85,7 @@ async fn a_cancelled_run_leaves_no_container_and_keeps_its_log() {
         let query = "select coalesce(max(log_len), 0) from step_attempts";
         sqlx::query_scalar::<_, i64>(query).fetch_one(&fleet.installation.pool).await.unwrap() > 20
     };
-    eventually("its log is followed", Duration::from_secs(60), shown).await;
+    eventually("its log is followed", buildit_tests::PATIENCE, shown).await;
     let (status, _) = fleet.installation.post(&format!("/api/v1/runs/{run}/cancel"), serde_json::json!({})).await;
     assert_eq!(status, 202);
     let run = fleet.installation.ended(&run).await;

@@ -1,7 +1,5 @@
 //! Workers that die while their pods run.
 
-use std::time::Duration;
-
 use buildit_tests::{eventually, installation::Installation};
 
 use super::{id, step};
@@ -24,11 +22,11 @@ pipeline:
         let query = "select coalesce(max(log_len), 0) from step_attempts";
         sqlx::query_scalar::<_, i64>(query).fetch_one(&installation.pool).await.unwrap()
     };
-    eventually("its log is followed", Duration::from_secs(60), async || stored().await > 100).await;
+    eventually("its log is followed", buildit_tests::PATIENCE, async || stored().await > 100).await;
     let second = installation.worker();
     first.kill();
     let before = stored().await;
-    eventually("the log goes on", Duration::from_secs(60), async || stored().await > before).await;
+    eventually("the log goes on", buildit_tests::PATIENCE, async || stored().await > before).await;
     let run = installation.ended(&run).await;
     assert_eq!(run["status"], "success", "{run:#}; {}", second.said());
     assert_eq!(step(&run, "count")["attempts"].as_array().unwrap().len(), 1);

@@ -144,7 +144,7 @@ async fn a_pod_deleted_by_hand_is_a_lost_attempt_and_the_step_gets_another() {
         installation.until(&run, "it prints", |run| step(run, "one")["attempts"][0]["status"] == "running").await;
     let attempt = attempt_of(&running).unwrap();
     let pods = installation.cluster().pods();
-    buildit_tests::eventually("its pod runs", std::time::Duration::from_secs(60), async || {
+    buildit_tests::eventually("its pod runs", buildit_tests::PATIENCE, async || {
         let phase = pods.get_opt(&attempt).await.ok().flatten().and_then(|pod| pod.status?.phase);
         phase.as_deref() == Some("Running")
     })

@@ -35,7 +35,7 @@ pipeline:
     installation.cluster().is_empty().await;
     let secrets: Api<Secret> =
         Api::namespaced(installation.cluster().client.clone(), &installation.cluster().namespace);
-    buildit_tests::eventually("no Secret is left", std::time::Duration::from_secs(60), async || {
+    buildit_tests::eventually("no Secret is left", buildit_tests::PATIENCE, async || {
         secrets.list(&ListParams::default()).await.is_ok_and(|secrets| secrets.items.is_empty())
     })
     .await;
@@ -59,10 +59,7 @@ pipeline:
     let pods = installation.cluster().pods();
     installation.until(&run, "the step runs", |run| step(run, "wait")["status"] == "running").await;
     let running = async || pods.list(&ListParams::default()).await.ok()?.items.into_iter().next();
-    buildit_tests::eventually("its pod is there", std::time::Duration::from_secs(60), async || {
-        running().await.is_some()
-    })
-    .await;
+    buildit_tests::eventually("its pod is there", buildit_tests::PATIENCE, async || running().await.is_some()).await;
     let pod = running().await.unwrap();
     let text = serde_json::to_string(&pod).unwrap();
     for hidden in ["hush", "seen-by-nobody", "sleep 600", "bia_"] {
@@ -77,7 +74,7 @@ pipeline:
     assert!(spec.init_containers.is_none_or(|containers| containers.is_empty()));
     assert_eq!(spec.containers[0].security_context.as_ref().unwrap().allow_privilege_escalation, Some(false));
 
-    buildit_tests::eventually("its log is followed", std::time::Duration::from_secs(60), async || {
+    buildit_tests::eventually("its log is followed", buildit_tests::PATIENCE, async || {
         let query = "select coalesce(max(log_len), 0) from step_attempts";
         sqlx::query_scalar::<_, i64>(query).fetch_one(&installation.pool).await.unwrap() > 40
     })

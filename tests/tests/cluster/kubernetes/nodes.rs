@@ -1,8 +1,6 @@
 //! What becomes of steps whose pod, node, quota or namespace goes away, and that it is not their doing.
 
-use std::time::Duration;
-
-use buildit_tests::{daemons, eventually, installation::Installation};
+use buildit_tests::{PATIENCE, daemons, eventually, installation::Installation};
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kube::{
     Api,
@@ -11,8 +9,6 @@ use kube::{
 use serde_json::Value;
 
 use super::{notice, reason, started, step};
-
-const LIMIT: Duration = Duration::from_secs(90);
 
 /// A run of one step with these commands, whose first attempt's pod runs; and the attempt.
 async fn running(installation: &Installation, commands: &str) -> (String, String) {
@@ -53,7 +49,7 @@ async fn a_pod_deleted_while_no_worker_lives_is_found_lost_and_the_step_gets_ano
     first.kill();
     let pods = installation.cluster().pods();
     pods.delete(&pod, &DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() }).await.unwrap();
-    eventually("the pod is gone", LIMIT, async || pods.get_opt(&pod).await.is_ok_and(|pod| pod.is_none())).await;
+    eventually("the pod is gone", PATIENCE, async || pods.get_opt(&pod).await.is_ok_and(|pod| pod.is_none())).await;
     let _second = installation.worker();
     let run = installation.ended(&run).await;
     assert_eq!((run["status"].as_str(), attempts(&run)), (Some("success"), 2), "{run:#}");
@@ -71,7 +67,7 @@ async fn a_full_quota_delays_a_step_with_its_own_words() {
     .unwrap();
     quotas.create(&PostParams::default(), &none).await.unwrap();
     // The admission controller counts once the status is there.
-    eventually("the quota counts", LIMIT, async || {
+    eventually("the quota counts", PATIENCE, async || {
         quotas.get("none").await.is_ok_and(|quota| quota.status.is_some_and(|status| status.hard.is_some()))
     })
     .await;
@@ -95,7 +91,7 @@ async fn a_namespace_that_is_deleted_delays_the_step_until_it_is_there_again() {
     let waits = |run: &Value| attempts(run) == 2 && notice(run, "one").contains(&cluster.namespace);
     let waiting = installation.until(&run, "its readers are told", waits).await;
     assert_eq!(attempt(&waiting, 0)["status"], "lost");
-    eventually("the namespace is gone", LIMIT, async || {
+    eventually("the namespace is gone", PATIENCE, async || {
         namespaces.get_opt(&cluster.namespace).await.is_ok_and(|namespace| namespace.is_none())
     })
     .await;

@@ -30,7 +30,7 @@ pipeline:
 
 /// Waits until so many bytes of the log are stored.
 async fn logged(installation: &Installation, bytes: i64) {
-    eventually("the log is followed", Duration::from_secs(60), async || {
+    eventually("the log is followed", buildit_tests::PATIENCE, async || {
         let query = "select coalesce(max(log_len), 0) from step_attempts";
         sqlx::query_scalar::<_, i64>(query).fetch_one(&installation.pool).await.unwrap() > bytes
     })

@@ -1,4 +1,4 @@
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use buildit_shared::storage::{Checksum, S3Settings};
 use buildit_tests::{
@@ -26,7 +26,7 @@ async fn forwarded() -> (Forwarder, S3Settings) {
 
 /// Waits until the worker has met the outage so many times.
 async fn has_waited(worker: &Worker, times: usize) {
-    eventually("the worker waits", Duration::from_secs(60), async || {
+    eventually("the worker waits", buildit_tests::PATIENCE, async || {
         worker.said().matches("waiting for it; going on shortly").count() >= times
     })
     .await;
