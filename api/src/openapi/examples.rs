@@ -151,7 +151,7 @@ fn of_schema(schema: &str, property: &str) -> Option<Value> {
         ("Step" | "Attempt", "reason") => Value::Null,
         ("CommitStatus", "status") => json!("success"),
         ("CommitStatus" | "WebhookAttempt", "error") => Value::Null,
-        ("WebhookDelivery", "state") => json!("delivered"),
+        ("WebhookDelivery", "state") | ("Webhook", "last_delivery") => json!("delivered"),
         ("WebhookAttempt", "status") => json!(204),
         ("WebhookDeliveryWithAttempts", "body") => {
             json!("{\"type\":\"build.success\",\"timestamp\":\"2026-03-01T09:30:00Z\",\"data\":{}}")

@@ -89,26 +89,6 @@ async fn a_run_goes_on_in_the_page_as_it_does_in_the_world() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_come_back_after_a_restart_of_the_api_and_miss_nothing() {
-    let (mut installation, _worker, _browser, page) = started().await;
-    let go = installation.shared.join("go");
-    let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
-    let project =
-        installation.project("web", &[(".platform.yaml", &one_step(&["echo begun", &wait, "echo done"]))]).await;
-    let run = installation.trigger(&project).await;
-    page.open(&format!("/runs/{run}")).await;
-    page.until("document.querySelector('.lines')?.innerText.includes('begun')").await;
-    installation.stop_api().await;
-    std::fs::write(&go, "").unwrap();
-    installation.start_api().await;
-    page.until("document.title.includes('success')").await;
-    page.until("document.querySelector('.lines').innerText.includes('done')").await;
-    let numbers = "[...document.querySelectorAll('.lines .n')].map((n) => Number(n.innerText))";
-    let numbers: Vec<u64> = serde_json::from_value(page.eval(numbers).await).unwrap();
-    assert!(numbers.is_sorted_by(|a, b| a < b), "no line twice: {numbers:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn cancel_retry_and_run_again_are_buttons_that_need_no_script() {
     let (installation, _worker, _browser, page) = started().await;
     let again = installation.shared.join("again");
