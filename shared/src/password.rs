@@ -1,30 +1,21 @@
 //! Passwords: argon2id with the parameters that OWASP recommends, in the PHC form, which names them.
 //!
-//! Hashing takes 19 MiB and some ten milliseconds of a core on purpose, so only a few are hashed at once. Their threads do
-//! nothing else: the C library keeps for each thread what that had, and every thread of the process would come to hash some day.
+//! Hashing takes 19 MiB and some ten milliseconds of a core on purpose, so only a few are hashed at once.
 
-use std::{
-    sync::{Arc, LazyLock, Mutex, PoisonError, mpsc},
-    thread,
-};
+use std::sync::LazyLock;
 
 use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use tokio::sync::oneshot;
+use tokio::sync::Semaphore;
 
 /// The fewest characters of a password.
 pub const SHORTEST: usize = 10;
 /// The most bytes of a password: a longer one would only cost time.
 const LONGEST: usize = 1000;
 
-/// Passwords that are hashed at once.
-const AT_ONCE: usize = 4;
-
-type Work = Box<dyn FnOnce() + Send>;
-
-static HASHERS: LazyLock<mpsc::Sender<Work>> = LazyLock::new(hashers);
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// What the password of an account that has none is compared with, so that it takes as long as any other.
 static NOBODYS: LazyLock<Option<String>> = LazyLock::new(|| hash_now("nobody's password").ok());
@@ -78,35 +69,10 @@ fn hash_now(password: &str) -> Result<String, Error> {
     hashed.map(|hashed| hashed.to_string()).map_err(|error| Error::Hashing(error.to_string()))
 }
 
-/// Does the work on a thread that hashes; not at all when nobody waits for it any more.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    let (tell, told) = oneshot::channel();
-    let work = Box::new(move || {
-        if !tell.is_closed() {
-            tell.send(work()).ok();
-        }
-    });
-    HASHERS.send(work).map_err(|_| Error::Hashing("no thread could be started for it".into()))?;
-    told.await.map_err(|_| Error::Hashing("its thread broke off".into()))
-}
-
-fn hashers() -> mpsc::Sender<Work> {
-    let (sender, receiver) = mpsc::channel::<Work>();
-    let receiver = Arc::new(Mutex::new(receiver));
-    for _ in 0..AT_ONCE {
-        let receiver = Arc::clone(&receiver);
-        let hasher = move || {
-            loop {
-                let work = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(work) = work else { return };
-                work();
-            }
-        };
-        if let Err(error) = thread::Builder::new().name("password".into()).spawn(hasher) {
-            tracing::error!(%error, "a thread that hashes passwords cannot be started");
-        }
-    }
-    sender
+    let stopped = |error: &dyn std::fmt::Display| Error::Hashing(error.to_string());
+    let _permit = AT_ONCE.acquire().await.map_err(|error| stopped(&error))?;
+    tokio::task::spawn_blocking(work).await.map_err(|error| stopped(&error))
 }
 
 #[cfg(test)]
