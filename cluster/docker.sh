@@ -16,7 +16,8 @@ docker_up() {
         # With these chains here there is another engine, whose rules `down` must leave alone.
         if iptables -w -S DOCKER >/dev/null 2>&1; then rm -f "$run/docker.alone"; else touch "$run/docker.alone"; fi
         iptables -w -S FORWARD | head -n 1 >"$run/docker.forward"
-        ip link add "$docker_bridge" type bridge
+        # For its hardware address see `network_up`.
+        ip link add "$docker_bridge" address 02:62:75:69:6c:01 type bridge
         ip address add "$docker_gateway/24" dev "$docker_bridge"
         ip link set "$docker_bridge" up
     fi

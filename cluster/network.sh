@@ -6,6 +6,9 @@ network_up() {
         cat /proc/sys/net/ipv4/ip_forward >"$run/ip_forward"
         ip link add "$bridge" type bridge
     fi
+    # Without one of its own it has the lowest of its ports', and each pod that comes or goes may change it: packets of
+    # others go to the old one then, for up to half a minute.
+    ip link set "$bridge" address 02:62:75:69:6c:00
     ip address replace "$host/16" dev "$bridge"
     ip link set "$bridge" up
     echo 1 >/proc/sys/net/ipv4/ip_forward
