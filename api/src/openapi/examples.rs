@@ -170,6 +170,7 @@ fn of_schema(schema: &str, property: &str) -> Option<Value> {
         ("Me", "organizations") => json!([{ "id": ID, "name": "acme", "role": "developer" }]),
         ("CompleteObject", "parts") => json!(["\"9b2cf535f27731c974343645a3985328\""]),
         ("PromiseObject" | "CompleteObject" | "AskForPart", "size") => json!(1024),
+        ("PromiseObject", "bytes") => Value::Null,
         ("Credential", "kind") => json!("token"),
         ("Credential", "known_hosts") => Value::Null,
         ("AuditEntry", "subject") => json!("web"),

@@ -112,12 +112,15 @@ pub struct UploadRequest {
     pub size: u64,
     /// SHA-256 of them all, in lower-case hex.
     pub sha256: String,
+    /// They themselves, in base64: of a short log, which is so stored by one request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
 }
 
 /// The answer to an [`UploadRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadBegun {
-    /// Names the upload in the requests that follow; `None`: the object is there already, whole.
+    /// Names the upload in the requests that follow; `None`: the object is there, whole.
     #[serde(default)]
     pub upload: Option<String>,
     /// Bytes in each part but the last, which has the rest.

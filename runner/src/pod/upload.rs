@@ -1,17 +1,23 @@
 //! Outputs, artifacts and the log, from the attempt's folder into storage.
 
 use std::fmt::Write;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::api::Api;
 use super::contract::{CompleteRequest, PartRequest, UploadRequest};
 use crate::layout::AttemptFolder;
 use crate::net::{Failed, GivenUp, Patience, Refusals};
 use crate::report::{Outcome, Report, Staged};
+
+/// Bytes of a log that goes with the promise of it.
+const SHORT_LOG: u64 = 32 << 10;
 
 /// Parts of one object that are sent at once.
 const MOST_AT_ONCE: usize = 4;
@@ -22,7 +28,7 @@ const MOST_UPLOADS: u32 = 3;
 /// Uploads what the attempt left, and takes back from the report what could not be.
 pub(super) fn upload_all(report: &mut Report, folder: &AttemptFolder, api: &Api<'_>, patience: &Patience) {
     let send = |name: &str, staged: &Staged| {
-        let content = UploadRequest { size: staged.size, sha256: staged.sha256.clone() };
+        let content = UploadRequest { size: staged.size, sha256: staged.sha256.clone(), bytes: None };
         upload(api, name, &folder.path().join(&staged.file), &content, patience)
     };
     if let Some(outputs) = &report.outputs
@@ -44,7 +50,10 @@ pub(super) fn upload_all(report: &mut Report, folder: &AttemptFolder, api: &Api<
             artifact.staged = None;
         }
     }
-    let log = UploadRequest { size: report.log_len, sha256: report.log_sha256.clone() };
+    // One that cannot be read now is sent in parts, which says why it fails.
+    let bytes = (report.log_len <= SHORT_LOG).then(|| fs::read(folder.log()).ok()).flatten();
+    let bytes = bytes.map(|bytes| STANDARD.encode(bytes));
+    let log = UploadRequest { size: report.log_len, sha256: report.log_sha256.clone(), bytes };
     if let Err(error) = upload(api, "log", &folder.log(), &log, patience) {
         report.notes.push(format!("The log could not be uploaded: {error}."));
     }

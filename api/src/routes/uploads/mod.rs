@@ -55,12 +55,14 @@ pub(crate) struct PromiseObject {
     size: u64,
     /// Of its bytes, in hexadecimal.
     sha256: String,
+    /// Of a log of at most 64 KiB: its bytes, in base64, which are stored at once. No part is to be sent then.
+    bytes: Option<String>,
 }
 
 /// Where an object stands.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ObjectUpload {
-    /// It is there already, whole: send nothing.
+    /// It is there, whole: send nothing.
     exists: bool,
     /// The upload; null when it exists.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,11 @@
 //! One object that a runner stores: what it may do, and where the upload stands.
 
 use axum::http::{HeaderMap, StatusCode};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use buildit_shared::{
     db::uploads::{self, Promised, Upload, Uploader},
     ids::AttemptId,
-    storage::{Error, keys::Staged, uploads::Content},
+    storage::{Checksum, Error, keys::Staged, uploads::Content},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +21,8 @@ use crate::{
 
 /// How long the address of a part is good for. A transfer that began in time goes on.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
+/// Bytes of a log that may come with its promise.
+const SHORT_LOG: u64 = 64 << 10;
 /// What a log may have beyond its limit: the marks that say so.
 const LOG_MARKS: u64 = 64 << 10;
 
@@ -61,6 +64,7 @@ impl<'a> Object<'a> {
 
     pub(super) async fn promise(&self, body: &PromiseObject) -> Result<Json<ObjectUpload>> {
         let content = content(body.size, &body.sha256)?;
+        let bytes = body.bytes.as_ref().map(|bytes| self.short_log(bytes, &content)).transpose()?;
         let config = &self.app.config;
         let limit = match self.staged {
             Staged::Log => config.upload_limit.min(config.log_limit + LOG_MARKS),
@@ -90,13 +94,33 @@ impl<'a> Object<'a> {
                 tracing::warn!(%error, key = self.key, "an upload that was replaced could not be given up");
             }
         }
-        let upload = self.open(upload, &content).await?;
+        let upload = match bytes {
+            Some(bytes) if !upload.complete => {
+                self.app.storage().put(&self.key, bytes).await?;
+                uploads::completed(self.app.pool(), self.attempt, &self.staged, &content).await?;
+                None
+            }
+            _ => self.open(upload, &content).await?,
+        };
         Ok(Json(ObjectUpload {
             exists: upload.is_none(),
             upload,
             part_size: content.part_size(),
             parts: content.parts(),
         }))
+    }
+
+    /// The bytes of a log that came with its promise.
+    fn short_log(&self, bytes: &str, content: &Content) -> Result<Vec<u8>> {
+        let invalid = |message: &str| Err(ApiError::invalid("bytes", message));
+        if self.staged != Staged::Log || content.size > SHORT_LOG {
+            return invalid("only a log of at most 64 KiB comes with its promise");
+        }
+        match STANDARD.decode(bytes) {
+            Ok(bytes) if bytes.len() as u64 == content.size && Checksum::of(&bytes) == content.checksum => Ok(bytes),
+            Ok(_) => invalid("they are not those that size and checksum are of"),
+            Err(_) => invalid("this is not base64"),
+        }
     }
 
     /// The id of an upload that takes parts; `None` when the object is there.

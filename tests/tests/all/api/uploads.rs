@@ -1,5 +1,7 @@
 //! What runners store by themselves, where the store is files; the same with a real S3 is among the cluster's tests.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use buildit_shared::storage::Checksum;
 use buildit_tests::{
     api::{Api, RunningStep, UPLOAD_LIMIT},
     uploads::Runner,
@@ -158,6 +160,30 @@ async fn only_the_runner_that_began_stores_and_only_what_the_pipeline_has() {
     api.end_attempt(at.attempt, "cancelled").await;
     let (status, error) = runner.promise("outputs", b"abc").await;
     assert_eq!((status, code(&error)), (410, "attempt_over"));
+}
+
+#[tokio::test]
+async fn a_short_log_is_stored_with_its_promise_and_nothing_else_is() {
+    let api = Api::start().await;
+    let at = at_work(&api).await;
+    let runner = Runner::begun(&api, at).await;
+    let promise = |bytes: &[u8], of: &[u8]| {
+        let sha256 = Checksum::of(of).to_string();
+        json!({ "size": of.len(), "sha256": sha256, "bytes": STANDARD.encode(bytes) })
+    };
+    let send = async |name: &str, body: Value| runner.post(&format!("objects/{name}"), body).await;
+    assert_eq!(send("log", promise(b"other\n", b"short\n")).await.0, 422);
+    assert_eq!(send("outputs", promise(b"short\n", b"short\n")).await.0, 422);
+    let long = vec![b'x'; (64 << 10) + 1];
+    assert_eq!(send("log", promise(&long, &long)).await.0, 422);
+    assert_eq!(send("log", json!({ "size": 0, "sha256": Checksum::of(b"").to_string(), "bytes": "?" })).await.0, 422);
+    for _ in 0..2 {
+        let (status, stored) = send("log", promise(b"short\n", b"short\n")).await;
+        assert_eq!((status, &stored["exists"]), (200, &json!(true)), "{stored}");
+    }
+    let (status, error) = send("log", promise(b"other\n", b"other\n")).await;
+    assert_eq!((status, code(&error)), (409, "immutable"));
+    assert_eq!(api.storage.get(&format!("logs/pipelines/{}/test.1.log", at.run)).await.unwrap(), "short\n");
 }
 
 #[tokio::test]
