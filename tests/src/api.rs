@@ -19,7 +19,7 @@ use buildit_shared::{
 };
 use reqwest::{Method, RequestBuilder, header, redirect};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -269,6 +269,12 @@ impl Api {
         .expect("a step");
         let attempt = self.attempt(step, 1).await;
         RunningStep { run, step, attempt }
+    }
+
+    /// Carries out a statement that changes the run, and tells those who wait for that.
+    pub async fn change(&self, run: RunId, statement: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&self.database.pool).await.expect("a change");
+        self.notifier.send(Signal::Run(run));
     }
 
     /// Another attempt at a step.

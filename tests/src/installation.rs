@@ -276,8 +276,14 @@ impl Installation {
 
     /// Starts a worker that kills itself at the named place, unless another one has done so before.
     pub fn worker_that_dies_at(&self, place: &str) -> Worker {
+        self.worker_that_dies_at_with(place, &[])
+    }
+
+    /// The same, with these variables as well.
+    pub fn worker_that_dies_at_with(&self, place: &str, variables: &[(&str, &str)]) -> Worker {
         let once = self.folder.path().join("died");
-        self.worker_with(&[("TEST_CRASH_AT", place), ("TEST_CRASH_ONCE", &once.to_string_lossy())])
+        let crash = [("TEST_CRASH_AT", place), ("TEST_CRASH_ONCE", &*once.to_string_lossy())];
+        self.worker_with(&[&crash, variables].concat())
     }
 
     /// Starts a worker that freezes at the named place, as if by a signal from outside.

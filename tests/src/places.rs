@@ -33,6 +33,9 @@ pub const LOCAL: [&str; 1] = ["step: before its runner starts"];
 /// Those of steps that are pods.
 pub const KUBERNETES: [&str; 2] = ["step: before its Secret is made", "step: before its pod is made"];
 
+/// Where steps are started before their turn.
+pub const AHEAD: [&str; 1] = ["step: reserved ahead"];
+
 /// Those of steps that are containers.
 pub const DOCKER: [&str; 1] = ["step: container made"];
 

@@ -6,7 +6,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use buildit_shared::{
-    db::{attempts, commit_statuses, logs, sessions, webhooks},
+    db::{attempts, attempts_ahead, commit_statuses, logs, sessions, webhooks},
     queue::prune,
 };
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,8 @@ enum Error {
 async fn round_of(cx: &Context, keep: Keep, with_history: bool) -> Result<(), Error> {
     logs::prune_chunks(&cx.logs).await?;
     local_file::sweep(&cx.scratch).await.map_err(Error::Fetched)?;
+    // Their runners go by themselves, and their pods with the others that nobody wants.
+    attempts_ahead::give_up_unwanted(&cx.pool, None).await?;
     let at_work: HashSet<String> = attempts::at_work(&cx.pool).await?.iter().map(ToString::to_string).collect();
     let swept = cx.executor.sweep(&|id| at_work.contains(id), SWEEP_OLDER_THAN).await?;
     if !swept.stopped.is_empty() || !swept.cleaned.is_empty() {

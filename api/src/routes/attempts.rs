@@ -1,21 +1,31 @@
 //! What runners ask while they carry out an attempt. Each call may be repeated: after a lost answer, after a restart.
 
-use axum::{extract::State, http::StatusCode};
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use buildit_shared::{
     db::attempts::{self, Begin, Beginner},
     ids::AttemptId,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::objects;
+use super::{objects, run_events::concerns};
 use crate::{
     App,
     auth::Runner,
     error::{ApiError, ErrorBody, Result},
     extract::Json,
 };
+
+/// How long a runner's question is held whose turn has not come.
+const HOLD: Duration = Duration::from_secs(20);
 
 /// The runner's word of chance, in all requests but `begin`.
 pub(super) const RUNNER_HEADER: &str = "x-buildit-runner";
@@ -53,20 +63,39 @@ pub(crate) struct Download {
 }
 
 /// Win the attempt, once and for ever: 200 for the winner, however often it asks; 409 for everybody else; 410 where
-/// there is nothing to begin any more. Whoever does not get a 200 runs no command.
+/// there is nothing to begin any more. Where its turn has not come, the question is held until it does, for at most 20
+/// seconds: 202, ask again. Whoever does not get a 200 runs no command.
 #[utoipa::path(post, path = "/api/v1/attempts/{attempt}/begin", tag = "attempts", operation_id = "begin_attempt",
     security(("attempt_token" = [])), params(AttemptPath),
-    responses((status = 200, body = Begun), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Begun), (status = 202, description = "not its turn yet; ask again"),
+        (status = "4XX", body = ErrorBody)))]
 pub(crate) async fn begin(
     State(app): State<App>,
     Runner(attempt): Runner,
     Json(body): Json<BeginAttempt>,
-) -> Result<Json<Begun>> {
+) -> Result<Response> {
     if !is_nonce(&body.runner) {
         return Err(ApiError::invalid("runner", "it takes 16 to 64 letters, digits, `-` and `_`"));
     }
-    match attempts::begin(app.pool(), attempt, Beginner::Runner(&body.runner)).await? {
-        Begin::Won => begun(&app, attempt).await.map(Json),
+    let runner = Beginner::Runner(&body.runner);
+    let mut state = attempts::begin(app.pool(), attempt, runner).await?;
+    if matches!(state, Begin::NotYet(_)) {
+        let mut signals = app.signals.subscribe();
+        let until = Instant::now() + HOLD;
+        // What changed before the signals were heard is not told by them.
+        state = attempts::begin(app.pool(), attempt, runner).await?;
+        while let Begin::NotYet(run) = state {
+            tokio::select! {
+                () = app.shutdown.cancelled() => break,
+                () = tokio::time::sleep_until(until) => break,
+                () = async { while !concerns(&signals.next().await, run) {} } => {}
+            }
+            state = attempts::begin(app.pool(), attempt, runner).await?;
+        }
+    }
+    match state {
+        Begin::Won => Ok(Json(begun(&app, attempt).await?).into_response()),
+        Begin::NotYet(_) => Ok(StatusCode::ACCEPTED.into_response()),
         Begin::Taken => Err(begun_by_another()),
         Begin::Over => Err(over()),
         Begin::Unknown => Err(unknown(attempt)),

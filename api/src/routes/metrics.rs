@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{extract::State, http::header, response::IntoResponse};
-use buildit_shared::db::fleet;
+use buildit_shared::db::{attempts_ahead, fleet};
 use sqlx::PgPool;
 
 use crate::{App, error::Result};
@@ -57,6 +57,13 @@ async fn of_fleet(pool: &PgPool) -> Result<String> {
     text.figure("buildit_workers", &[("state", "draining")], draining as f64);
     text.family("buildit_open_log_bytes", "Bytes of logs of steps at work.");
     text.figure("buildit_open_log_bytes", &[], fleet::open_log_bytes(pool).await? as f64);
+    let ahead = attempts_ahead::waiting(pool).await?;
+    text.family("buildit_ahead_attempts", "Steps' pods that were started before their turn and wait for it.");
+    text.figure("buildit_ahead_attempts", &[], ahead.attempts as f64);
+    text.family("buildit_ahead_reserved_cores", "Cores that those reserve.");
+    text.figure("buildit_ahead_reserved_cores", &[], ahead.cpu_millis as f64 / 1000.0);
+    text.family("buildit_ahead_reserved_bytes", "Bytes of memory that those reserve.");
+    text.figure("buildit_ahead_reserved_bytes", &[], ahead.memory_bytes as f64);
     Ok(text.0)
 }
 

@@ -138,7 +138,8 @@ impl Watch {
     }
 }
 
-fn concerns(signal: &Signal, run: RunId) -> bool {
+/// Whether the run may have changed.
+pub(super) fn concerns(signal: &Signal, run: RunId) -> bool {
     match signal {
         Signal::Run(changed) => *changed == run,
         Signal::Resync => true,

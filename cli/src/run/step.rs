@@ -113,8 +113,8 @@ async fn attempt(run: &Run, index: usize, rendered: &Rendered, inputs: &[PathBuf
     let tell = async {
         let mut notices = run.executor.notices(&handle);
         while let Some(notice) = notices.next().await {
-            if !notice.is_empty() {
-                run.say(index, notice).await;
+            if !notice.text.is_empty() {
+                run.say(index, notice.text).await;
             }
         }
         std::future::pending().await

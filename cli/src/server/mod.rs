@@ -207,6 +207,7 @@ async fn work(
         registry: settings.registry.clone(),
         log_limit_bytes: u64::from(settings.log_limit_mib) << 20,
         scratch: data.join("scratch"),
+        crowded: Arc::default(),
         stopping: shutdown.clone(),
     };
     let options = buildit_worker::Options { database_url: url.to_owned(), pool, signals, host: host_name(), slots };

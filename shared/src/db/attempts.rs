@@ -45,6 +45,8 @@ pub struct Attempt {
     pub cancelling: bool,
     /// The run is of another repository's commit, and gets no secret.
     pub fork: bool,
+    /// It was started before its turn.
+    pub ahead: bool,
 }
 
 /// Reads an attempt; `None` when its run was deleted.
@@ -56,7 +58,7 @@ pub async fn read(pool: &PgPool, id: AttemptId) -> Result<Option<Attempt>, sqlx:
                a.started_at is not null as "started!", a.log_len, s.id as "step_id: StepId", s.name as step,
                s.status as "step_status: StepStatus", s.plan, r.id as "run_id: RunId",
                r.project_id as "project_id: ProjectId", r.organization_id as "organization_id: OrganizationId",
-               r.checkout_key, r.artifacts, r.cancel_requested_at is not null as "cancelling!", r.fork
+               r.checkout_key, r.artifacts, r.cancel_requested_at is not null as "cancelling!", r.fork, a.ahead
         from step_attempts a join pipeline_steps s on s.id = a.step_id join pipeline_runs r on r.id = s.run_id
         where a.id = $1
         "#,
@@ -110,6 +112,9 @@ pub enum Begin {
     Won,
     /// Another began it, or it was stopped before it began; that is so for ever.
     Taken,
+    /// Its turn has not come: no worker has started it, or it waits for the steps before its own. A change of this run may
+    /// bring it.
+    NotYet(RunId),
     /// It has ended, or its run is being cancelled: there is nothing to begin.
     Over,
     /// There is no such attempt.
@@ -134,7 +139,7 @@ pub async fn begin(pool: &PgPool, id: AttemptId, who: Beginner<'_>) -> Result<Be
         update step_attempts a set begun_by = $2
         from pipeline_runs r
         where a.id = $1 and r.id = a.run_id and a.begun_by is null and a.finished_at is null
-          and ($3 or r.cancel_requested_at is null)
+          and ($3 or r.cancel_requested_at is null and a.started_at is not null)
         "#,
         id.uuid(),
         mark,
@@ -146,13 +151,19 @@ pub async fn begin(pool: &PgPool, id: AttemptId, who: Beginner<'_>) -> Result<Be
     if won == 1 {
         return Ok(Begin::Won);
     }
-    // In a statement of its own: the one above may have waited for another's, and its snapshot is older than that.
+    // In a statement of its own: the one above may have waited for another's, and its snapshot is older than that. In one
+    // for both tables: an attempt that waits goes from one to the other in one commit.
     let state = sqlx::query!(
         r#"
-        select coalesce(a.begun_by = $2, false) as "ours!",
-               a.finished_at is not null or (not $3 and r.cancel_requested_at is not null) as "over!"
+        select coalesce(a.begun_by = $2, false) as "ours!", a.begun_by is not null as "taken!",
+               a.finished_at is not null or (not $3 and r.cancel_requested_at is not null) as "over!",
+               r.id as "run!: RunId"
         from step_attempts a join pipeline_runs r on r.id = a.run_id
         where a.id = $1
+        union all
+        select false, false, s.status <> 'pending' or r.cancel_requested_at is not null or r.finished_at is not null, r.id
+        from attempts_ahead h join pipeline_steps s on s.id = h.step_id join pipeline_runs r on r.id = h.run_id
+        where h.attempt_id = $1
         "#,
         id.uuid(),
         mark,
@@ -164,7 +175,8 @@ pub async fn begin(pool: &PgPool, id: AttemptId, who: Beginner<'_>) -> Result<Be
         None => Begin::Unknown,
         Some(state) if state.over => Begin::Over,
         Some(state) if state.ours => Begin::Won,
-        Some(_) => Begin::Taken,
+        Some(state) if state.taken => Begin::Taken,
+        Some(state) => Begin::NotYet(state.run),
     })
 }
 
@@ -255,7 +267,11 @@ pub async fn reports_of_run(
 /// Attempts that an executor may have: the leftovers of all others may be swept.
 pub async fn at_work(pool: &PgPool) -> Result<Vec<AttemptId>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select id as "id: AttemptId" from step_attempts where started_at is not null and finished_at is null"#
+        r#"
+        select id as "id!: AttemptId" from step_attempts where (started_at is not null or ahead) and finished_at is null
+        union all
+        select attempt_id from attempts_ahead
+        "#
     )
     .fetch_all(pool)
     .await

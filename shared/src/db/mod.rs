@@ -4,6 +4,7 @@ pub mod advance;
 pub mod api_keys;
 pub mod artifact_queries;
 pub mod attempts;
+pub mod attempts_ahead;
 pub mod audit;
 pub mod cancel;
 pub mod commit_statuses;

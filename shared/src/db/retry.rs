@@ -133,6 +133,8 @@ async fn ended_steps(tx: &mut Tx<'_>, id: RunId) -> Result<(Vec<StepId>, Vec<End
 
 /// Puts these steps back to pending and computes their counters anew, from what stands then.
 async fn reopen(tx: &mut Tx<'_>, run: RunId, steps: &[Uuid]) -> Result<(), sqlx::Error> {
+    // What waited for a turn that never came may be going just now.
+    sqlx::query!("delete from attempts_ahead where run_id = $1", run.uuid()).execute(&mut **tx).await?;
     sqlx::query!(
         r#"
         update pipeline_steps

@@ -14,6 +14,8 @@
 //!   come, without a chunk where nothing ever comes. That is not the end of the attempt's story: ask `wait`. What cannot be shown any more is
 //!   skipped, and the next chunk's offset tells; the stored log of a reported attempt is whole.
 //! - **notices** tells why an attempt that was started does not get on, for people.
+//! - **ahead** tells how many attempts may be started before their step's turn. Their runners wait until somebody marks the
+//!   attempt as started; **room** is what each takes meanwhile.
 //! - **wait** ends with the report, or with what is known without one, as soon as it is known.
 //! - **stop** asks for the end: TERM to all processes, KILL after the grace. It does not wait. An
 //!   attempt that has not begun by then never runs a command, also when a start comes later.
@@ -39,6 +41,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use buildit_runner::{AttemptSpec, Report};
+use buildit_shared::db::attempts_ahead::{Limits, Room};
 use buildit_shared::pipeline::Resources;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
@@ -73,12 +76,14 @@ pub struct Launch {
     pub resources: Resources,
     /// The run, for those who look at the executor.
     pub run_id: String,
+    /// It is started before its turn and may wait long for it.
+    pub ahead: bool,
 }
 
 impl From<AttemptSpec> for Launch {
     /// One that only needs a machine.
     fn from(spec: AttemptSpec) -> Launch {
-        Launch { spec, image: String::new(), resources: Resources::default(), run_id: String::new() }
+        Launch { spec, image: String::new(), resources: Resources::default(), run_id: String::new(), ahead: false }
     }
 }
 
@@ -96,9 +101,19 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// The log from byte `from` on. Fails with [`Error::NotStarted`], or ends at once, where there is none.
     fn follow(&self, handle: &Handle, from: u64) -> LogStream;
 
-    /// Why the attempt does not get on, each time the answer changes; empty when it does. Never ends.
-    fn notices(&self, _handle: &Handle) -> BoxStream<'static, String> {
+    /// Why the attempt does not get on, each time the answer changes. Never ends.
+    fn notices(&self, _handle: &Handle) -> BoxStream<'static, Notice> {
         stream::pending().boxed()
+    }
+
+    /// How many attempts may be started before their turn; by default none, as runners begin at once.
+    fn ahead(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// What an attempt that asks for `resources` reserves where it runs.
+    fn room(&self, _resources: Resources) -> Room {
+        Room::default()
     }
 
     /// The attempt's end. Fails with [`Error::NotStarted`] if it neither runs nor began.
@@ -142,6 +157,15 @@ impl Handle {
     pub fn attempt_id(&self) -> &str {
         &self.attempt_id
     }
+}
+
+/// Why an attempt does not get on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notice {
+    /// For people; empty when it does.
+    pub text: String,
+    /// There is no room for it.
+    pub wants_room: bool,
 }
 
 /// What is known of an attempt.

@@ -1,5 +1,6 @@
 //! The handlers, one file for each kind of job, and what they share.
 
+mod ahead;
 mod deliver_webhook;
 mod image_digest;
 pub(crate) mod local_file;
@@ -17,6 +18,8 @@ mod step_spec;
 mod upload_artifacts;
 
 use std::{path::PathBuf, sync::Arc};
+
+pub use ahead::Crowded;
 
 use buildit_shared::{
     jobs::{DeliverWebhook, LookAtRepository, ReportStatus, RunPipeline, RunStep, UploadArtifacts},
@@ -55,6 +58,8 @@ pub struct Context {
     pub log_limit_bytes: u64,
     /// Folder for short-lived files.
     pub scratch: PathBuf,
+    /// Whether there was no room lately where steps run.
+    pub crowded: Arc<Crowded>,
     /// Handlers that wait return once this is cancelled; what they waited for goes on.
     pub stopping: CancellationToken,
 }

@@ -6,12 +6,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use buildit_runner::Report;
-use buildit_shared::ids::AttemptId;
+use buildit_shared::db::attempts::Attempt;
 
 /// Records an attempt whose end is committed now: `start` until its runner ran (claim, pod or process, image), `prepare`
-/// until its first command (begin, checkout, inputs), `commands` until all is stored, `report` until now.
-pub(super) fn record(attempt: AttemptId, report: &Report) {
-    let made = attempt.uuid().get_timestamp().map(|made| {
+/// until its first command (begin, checkout, inputs), `commands` until all is stored, `report` until now. What one that was
+/// started ahead of its turn did meanwhile took nobody's time.
+pub(super) fn record(attempt: &Attempt, report: &Report) {
+    let made = attempt.id.uuid().get_timestamp().map(|made| {
         let (seconds, nanoseconds) = made.to_unix();
         seconds * 1000 + u64::from(nanoseconds) / 1_000_000
     });
@@ -23,7 +24,7 @@ pub(super) fn record(attempt: AttemptId, report: &Report) {
         ("commands", first_command, Some(report.ended_at_ms)),
         ("report", Some(report.ended_at_ms), now),
     ];
-    for (phase, from, to) in phases {
+    for (phase, from, to) in phases.into_iter().skip(if attempt.ahead { 2 } else { 0 }) {
         if let (Some(from), Some(to)) = (from, to) {
             let seconds = to.saturating_sub(from) as f64 / 1000.0;
             metrics::histogram!("buildit_step_phase_seconds", "phase" => phase).record(seconds);

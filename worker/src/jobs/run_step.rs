@@ -17,10 +17,10 @@ use buildit_shared::{
 };
 use futures::StreamExt;
 
-use super::{Context, step_end, step_spec};
+use super::{Context, ahead, step_end, step_spec};
 use crate::{
     crash_point,
-    executor::{self, End, Handle, Launch, State},
+    executor::{self, End, Handle, Launch, Notice, State},
 };
 
 /// Between TERM and KILL when a run is cancelled.
@@ -29,6 +29,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(10);
 const LAST_BYTES: Duration = Duration::from_secs(5);
 /// Between two tries to start an attempt that there is no room for.
 const BUSY: Duration = Duration::from_secs(5);
+/// How often an attempt without room has removed what others have started ahead.
+const CROWDED_AGAIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: RunStep) -> Result<Ended, JobError> {
     let attempt = attempts::read(&cx.pool, args.attempt_id).await?;
@@ -57,6 +59,7 @@ async fn drive(
     let end = match begin(cx, claim, attempt, step, &handle).await? {
         Begun::Alive => {
             crash_point!("step: started");
+            ahead::start_next(cx, attempt.run_id);
             watch(cx, claim, attempt, &handle).await?
         }
         Begun::Over(end) => end,
@@ -84,6 +87,9 @@ async fn begin(
         State::Starting | State::Running | State::Ended(_) | State::Lost { .. } => {
             if attempt.started {
                 tracing::info!(attempt = %attempt.id, from = attempt.log_len, "adopted");
+            } else {
+                // It waits for this.
+                mark_started(cx, claim, attempt).await?;
             }
             Ok(Begun::Alive)
         }
@@ -101,12 +107,18 @@ async fn begin(
                 Ok(launch) => launch,
                 Err(reason) => return Ok(Begun::Over(step_end::StepEnd::Refused { reason })),
             };
-            attempts::mark_started(claim, &cx.pool, attempt.id).await?;
-            crash_point!("step: marked started");
-            claim.member().notifier().send(Signal::Run(attempt.run_id));
+            mark_started(cx, claim, attempt).await?;
             start(cx, claim, attempt, &launch, handle).await
         }
     }
+}
+
+/// From here on the attempt may run.
+async fn mark_started(cx: &Context, claim: &Claim, attempt: &Attempt) -> Result<(), JobError> {
+    attempts::mark_started(claim, &cx.pool, attempt.id).await?;
+    crash_point!("step: marked started");
+    claim.member().notifier().send(Signal::Run(attempt.run_id));
+    Ok(())
 }
 
 /// Starts the attempt as soon as there is room for it.
@@ -126,6 +138,7 @@ async fn start(
             Err(error) => return Err(outside(error)),
         };
         explain(cx, claim, attempt, &reason).await?;
+        ahead::make_room(cx).await?;
         tokio::select! {
             biased;
             () = cx.stopping.cancelled() => return Err(JobError::HandOver),
@@ -159,8 +172,19 @@ async fn watch(cx: &Context, claim: &Claim, attempt: &Attempt, handle: &Handle) 
     };
     let tell = async {
         let mut notices = cx.executor.notices(handle);
-        while let Some(reason) = notices.next().await {
-            explain(cx, claim, attempt, &reason).await?;
+        let mut now = Notice::default();
+        loop {
+            tokio::select! {
+                notice = notices.next() => {
+                    let Some(notice) = notice else { break };
+                    explain(cx, claim, attempt, &notice.text).await?;
+                    now = notice;
+                }
+                () = tokio::time::sleep(CROWDED_AGAIN), if now.wants_room => {}
+            }
+            if now.wants_room {
+                ahead::make_room(cx).await?;
+            }
         }
         std::future::pending::<Result<step_end::StepEnd, JobError>>().await
     };

@@ -17,7 +17,7 @@ use buildit_shared::{
 use futures::TryStreamExt;
 use tokio_util::io::StreamReader;
 
-use super::{Context, phases, run_step::outside, stored};
+use super::{Context, ahead, phases, run_step::outside, stored};
 use crate::{
     crash_point,
     executor::{self, Handle},
@@ -84,11 +84,12 @@ pub(super) async fn finish(
     let ended = claim.complete(tx, &jobs).await?;
     crash_point!("step: end committed");
     if let Some(report) = report {
-        phases::record(attempt.id, &report);
+        phases::record(attempt, &report);
     }
     claim.member().notifier().send(Signal::Log(attempt.id));
     claim.member().notifier().send(Signal::Run(attempt.run_id));
     clean_later(cx, handle);
+    ahead::remove_unwanted(cx, attempt.run_id);
     Ok(ended)
 }
 

@@ -52,5 +52,11 @@ pub(super) async fn launch(
     spec.artifacts =
         artifacts.into_iter().map(|artifact| ArtifactSpec { name: artifact.name, path: artifact.path }).collect();
     spec.timeout_ms = u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX);
-    Ok(Ok(Launch { spec, image: step.image.clone(), resources: step.resources, run_id: attempt.run_id.to_string() }))
+    Ok(Ok(Launch {
+        spec,
+        image: step.image.clone(),
+        resources: step.resources,
+        run_id: attempt.run_id.to_string(),
+        ahead: attempt.ahead,
+    }))
 }

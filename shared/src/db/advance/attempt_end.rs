@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     Run, Tx, finish, lock,
-    start::{publish_job, start_steps},
+    start::{Ready, publish_job, start_steps},
 };
 use crate::{
     domain::{AttemptStatus, RunStatus, StepStatus},
@@ -64,7 +64,7 @@ pub async fn end_attempt(
         return Ok(Vec::new());
     }
     if !run.cancelling && uses_another_try(tx, step_id, end).await? {
-        return start_steps(tx, &run, &[step_id]).await;
+        return start_steps(tx, &run, &[Ready::anew(step_id)]).await;
     }
     let status = match end.status {
         AttemptStatus::Success => StepStatus::Success,
@@ -134,21 +134,30 @@ async fn end_step(
     Ok(jobs)
 }
 
-async fn release_dependents(tx: &mut Tx<'_>, step_id: StepId) -> Result<Vec<StepId>, sqlx::Error> {
-    let mut ready = sqlx::query!(
+async fn release_dependents(tx: &mut Tx<'_>, step_id: StepId) -> Result<Vec<Ready>, sqlx::Error> {
+    let ready = sqlx::query!(
         r#"
-        update pipeline_steps s set unmet = unmet - 1
-        from step_dependencies d
-        where d.depends_on_id = $1 and s.id = d.step_id and s.status = 'pending'
-        returning s.id as "id: StepId", s.unmet, s.step_order
+        with released as (
+            update pipeline_steps s set unmet = unmet - 1
+            from step_dependencies d
+            where d.depends_on_id = $1 and s.id = d.step_id and s.status = 'pending'
+            returning s.id, s.unmet, s.step_order
+        ),
+        -- What waited for this moment is an attempt from here on.
+        waited as (
+            delete from attempts_ahead h using released s where h.step_id = s.id and s.unmet = 0
+            returning h.step_id, h.attempt_id
+        )
+        select s.id as "id: StepId", w.attempt_id as "waiting?: AttemptId"
+        from released s left join waited w on w.step_id = s.id
+        where s.unmet = 0
+        order by s.step_order
         "#,
         step_id.uuid()
     )
     .fetch_all(&mut **tx)
     .await?;
-    ready.retain(|step| step.unmet == 0);
-    ready.sort_unstable_by_key(|step| step.step_order);
-    Ok(ready.into_iter().map(|step| step.id).collect())
+    Ok(ready.into_iter().map(|step| Ready::with(step.id, step.waiting)).collect())
 }
 
 async fn skip_dependents(tx: &mut Tx<'_>, step_id: StepId, name: &str, status: StepStatus) -> Result<i32, sqlx::Error> {

@@ -56,29 +56,50 @@ pub(in crate::db) async fn activate(tx: &mut Tx<'_>, run: &Run) -> Result<Vec<Ne
     )
     .fetch_all(&mut **tx)
     .await?;
+    let ready: Vec<_> = ready.into_iter().map(Ready::anew).collect();
     let mut jobs = start_steps(tx, run, &ready).await?;
     jobs.extend(told);
     Ok(jobs)
 }
 
+/// A step whose turn has come.
+pub(super) struct Ready {
+    step: StepId,
+    /// Its attempt, where one waits.
+    waiting: Option<AttemptId>,
+}
+
+impl Ready {
+    /// A step of which nothing waits.
+    pub(super) fn anew(step: StepId) -> Self {
+        Self { step, waiting: None }
+    }
+
+    /// A step with the attempt that waits, if one does.
+    pub(super) fn with(step: StepId, waiting: Option<AttemptId>) -> Self {
+        Self { step, waiting }
+    }
+}
+
 /// Gives each of these steps its next attempt, and returns the attempts' jobs.
-pub(super) async fn start_steps(tx: &mut Tx<'_>, run: &Run, steps: &[StepId]) -> Result<Vec<NewJob>, sqlx::Error> {
+pub(super) async fn start_steps(tx: &mut Tx<'_>, run: &Run, steps: &[Ready]) -> Result<Vec<NewJob>, sqlx::Error> {
     let mut jobs = Vec::with_capacity(steps.len());
-    for &step_id in steps {
-        let attempt_id = AttemptId::new();
+    for &Ready { step: step_id, waiting } in steps {
+        let attempt_id = waiting.unwrap_or_else(AttemptId::new);
         let job = NewJob::new(&RunStep { run_id: run.id, step_id, attempt_id })
             .of(run.organization_id, run.project_id, run.id, Some(step_id))
             .unique(format!("RunStep/{attempt_id}"));
         sqlx::query!(
             r#"
-            insert into step_attempts (id, organization_id, run_id, step_id, job_id, number)
-            select $1, $2, $3, $4, $5, coalesce(max(number), 0) + 1 from step_attempts where step_id = $4
+            insert into step_attempts (id, organization_id, run_id, step_id, job_id, ahead, number)
+            select $1, $2, $3, $4, $5, $6, coalesce(max(number), 0) + 1 from step_attempts where step_id = $4
             "#,
             attempt_id.uuid(),
             run.organization_id.uuid(),
             run.id.uuid(),
             step_id.uuid(),
             job.id().uuid(),
+            waiting.is_some(),
         )
         .execute(&mut **tx)
         .await?;

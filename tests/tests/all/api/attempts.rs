@@ -2,9 +2,9 @@
 
 use buildit_shared::{
     db::attempts::{self, Begin, Beginner},
-    ids::AttemptId,
+    ids::{AttemptId, StepId},
 };
-use buildit_tests::api::{Api, answer};
+use buildit_tests::api::{Api, RunningStep, answer};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ async fn begin(api: &Api, attempt: AttemptId, runner: &str) -> (u16, Value) {
     api.post_as_runner(attempt, "", "begin", json!({ "runner": runner })).await
 }
 
-async fn at_work(api: &Api) -> buildit_tests::api::RunningStep {
+async fn at_work(api: &Api) -> RunningStep {
     api.project("web").await;
     api.running_step("web").await
 }
@@ -70,6 +70,55 @@ async fn there_is_nothing_to_begin_in_what_is_over() {
     assert_eq!(begin(&api, ended, ONE).await.0, 200);
     api.end_attempt(ended, "success").await;
     assert_eq!(begin(&api, ended, ONE).await.0, 410);
+}
+
+/// Another step of the run, whose next attempt is up already.
+async fn waiting(api: &Api, at: &RunningStep) -> (StepId, AttemptId) {
+    let (step, attempt) = (StepId::new(), AttemptId::new());
+    let insert = "
+        insert into pipeline_steps (id, organization_id, project_id, run_id, name, step_order, image, plan, unmet)
+        select $1, organization_id, project_id, id, 'next', 1, 'busybox', '{}', 1 from pipeline_runs where id = $2";
+    sqlx::query(insert).bind(step).bind(at.run).execute(&api.database.pool).await.unwrap();
+    let insert =
+        "insert into attempts_ahead (attempt_id, step_id, run_id, cpu_millis, memory_bytes) values ($1, $2, $3, 1, 1)";
+    sqlx::query(insert).bind(attempt).bind(step).bind(at.run).execute(&api.database.pool).await.unwrap();
+    (step, attempt)
+}
+
+#[tokio::test]
+async fn whoever_asks_before_its_turn_is_answered_when_that_comes() {
+    let api = Api::start().await;
+    let at = at_work(&api).await;
+    let (step, attempt) = waiting(&api, &at).await;
+    let turn = async {
+        let made = format!(
+            "with gone as (delete from attempts_ahead)
+             insert into step_attempts (id, organization_id, run_id, step_id, number, job_id, ahead)
+             select '{attempt}', organization_id, run_id, id, 1, gen_random_uuid(), true from pipeline_steps where id = '{step}'"
+        );
+        api.change(at.run, &made).await;
+        // No worker has taken its job so far: an operator may have paused the queue.
+        api.change(at.run, "select 1").await;
+        api.change(at.run, "update step_attempts set status = 'running', started_at = now() where status = 'pending'")
+            .await;
+    };
+    let ((status, begun), ()) = tokio::join!(begin(&api, attempt, ONE), turn);
+    assert_eq!(status, 200, "{begun}");
+    assert_eq!(begin(&api, attempt, OTHER).await.0, 409);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_turn_that_will_not_come_is_told_to_go() {
+    let api = Api::start().await;
+    let at = at_work(&api).await;
+    let (_, unwanted) = waiting(&api, &at).await;
+    let (answer, ()) = tokio::join!(begin(&api, unwanted, ONE), api.change(at.run, "delete from attempts_ahead"));
+    assert_eq!(answer.0, 404, "others wanted its room");
+    let again = api.running_step("web").await;
+    let (_, cancelled) = waiting(&api, &again).await;
+    let cancel = async { api.post(&format!("/api/v1/runs/{}/cancel", again.run), json!({})).await };
+    let (answer, (accepted, _)) = tokio::join!(begin(&api, cancelled, ONE), cancel);
+    assert_eq!((answer.0, accepted), (410, 202));
 }
 
 #[tokio::test]

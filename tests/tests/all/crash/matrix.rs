@@ -29,6 +29,7 @@ fn the_matrix_names_every_place_in_the_sources() {
         &places::LAST,
         &places::CANCEL,
         &places::LOCAL,
+        &places::AHEAD,
         &places::DOCKER,
         &places::KUBERNETES,
         &places::WEBHOOK,
@@ -71,10 +72,11 @@ async fn die_at(n: usize, place: &str) -> f64 {
 async fn a_cancelled_step_is_stopped_wherever_its_worker_dies() {
     for (n, place) in places::CANCEL.iter().enumerate() {
         let installation = Installation::start().await;
+        // It takes its time to end: otherwise that could be known before the worker's stop has returned, which is to die then.
         let file = "
 pipeline:
   steps:
-    - { name: long, image: debian, commands: [echo begun, sleep 300, echo survived] }
+    - { name: long, image: debian, commands: [echo begun, 'trap \"sleep 3; exit 1\" TERM; sleep 300; echo survived'] }
     - { name: never, image: debian, commands: [echo no] }
 ";
         let project = installation.project(&format!("cancel-{n}"), &[(".platform.yaml", file)]).await;

@@ -232,7 +232,7 @@ async fn images_are_pulled_and_what_a_registry_does_not_have_is_the_files_mistak
     let registry = variable("BUILDIT_TEST_REGISTRY");
     let always = place.executor_with(Settings { pull: Pull::Always, ..settings() });
     let handle = always.start(&in_image(&format!("{registry}/busybox:1"), &["echo pulled"])).await.unwrap();
-    assert!(always.notices(&handle).next().await.unwrap().contains("pulls its image"));
+    assert!(always.notices(&handle).next().await.unwrap().text.contains("pulls its image"));
     assert_eq!(log(&always, &handle).await, "$ echo pulled\npulled\n");
     assert!(report(&always, &handle).await.outcome.is_success());
 
@@ -259,7 +259,7 @@ async fn a_registry_that_is_away_is_waited_for_and_told() {
     let handle = executor.start(&in_image(&nowhere, &["true"])).await.unwrap();
     assert_eq!(executor.state(&handle).await.unwrap(), State::Starting);
     let mut notices = executor.notices(&handle);
-    while !notices.next().await.unwrap().contains("cannot be pulled") {}
+    while !notices.next().await.unwrap().text.contains("cannot be pulled") {}
     executor.stop(&handle, Duration::ZERO).await.unwrap();
     assert!(matches!(executor.wait(&handle).await.unwrap(), End::Lost { .. }), "a stop ends the pull, too");
 

@@ -17,7 +17,7 @@ use buildit_shared::{
 };
 use buildit_tests::installation::{Installation, SIGNING_KEY};
 use buildit_worker::executor::{
-    Error, Executor, Handle, KubernetesExecutor, Launch, LogChunk, LogStream, MAX_CHUNK, State, Swept,
+    Error, Executor, Handle, KubernetesExecutor, Launch, LogChunk, LogStream, MAX_CHUNK, Notice, State, Swept,
     kubernetes::{Settings, connect},
 };
 use futures::{
@@ -82,8 +82,8 @@ impl InRun {
     /// Sees to it that the attempt has a row.
     async fn known(&self, attempt: &str) -> Result<(), Error> {
         sqlx::query(
-            "insert into step_attempts (id, organization_id, run_id, step_id, number, job_id)
-             select $1, organization_id, run_id, id, $3, $4 from pipeline_steps where id = $2
+            "insert into step_attempts (id, organization_id, run_id, step_id, number, job_id, started_at)
+             select $1, organization_id, run_id, id, $3, $4, now() from pipeline_steps where id = $2
              on conflict (id) do nothing",
         )
         .bind(attempt.parse::<Uuid>().unwrap())
@@ -150,7 +150,7 @@ impl Executor for InRun {
         chunks.flat_map(stream::iter).boxed()
     }
 
-    fn notices(&self, handle: &Handle) -> BoxStream<'static, String> {
+    fn notices(&self, handle: &Handle) -> BoxStream<'static, Notice> {
         self.executor.notices(handle)
     }
 

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{id, step};
+use super::{ahead::AHEAD, id, step};
 
 /// So many installations at once; most of the time is waiting until the dead are certain to be dead.
 const AT_ONCE: usize = 4;
@@ -55,15 +55,52 @@ async fn wherever_a_worker_dies_each_command_runs_once() {
     futures::stream::iter(deaths).buffer_unordered(AT_ONCE).collect::<()>().await;
 }
 
+/// The places around the turn of a step whose pod is up already.
+const AROUND_A_TURN: [&str; 8] = [
+    places::AHEAD[0],
+    "step: before its Secret is made",
+    "step: before its pod is made",
+    "step: started",
+    "step: end written, not committed",
+    "step: end committed",
+    "step: claimed",
+    "step: marked started",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_a_worker_dies_each_command_of_a_step_started_ahead_runs_once() {
+    let deaths = AROUND_A_TURN.into_iter().map(async |place| {
+        let installation = Installation::on_cluster().await;
+        let project = installation.project("web", &[(".platform.yaml", FILE)]).await;
+        let dies = installation.worker_that_dies_at_with(place, &[AHEAD]);
+        let run = installation.trigger(&project).await;
+        dies.killed().await;
+        let _next = installation.worker_with(&[AHEAD]);
+        let run = installation.ended(&run).await;
+        check(&installation, place, &run).await;
+        installation.cluster().is_idle().await;
+    });
+    futures::stream::iter(deaths).buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_step_is_stopped_wherever_its_worker_dies() {
     let deaths = places::CANCEL.into_iter().map(async |place| {
         let installation = Installation::on_cluster().await;
-        let file = "pipeline:\n  steps:\n    - { name: one, image: buildit.test/busybox:1, commands: [echo begun, sleep 300, echo survived] }";
+        // It takes its time to end: otherwise that could be known before the worker's stop has returned, which is to die then.
+        let file = "
+pipeline:
+  steps:
+    - name: one
+      image: buildit.test/busybox:1
+      commands: [echo begun, 'trap \"sleep 3; exit 1\" TERM; sleep 300; echo survived']
+";
         let project = installation.project("web", &[(".platform.yaml", file)]).await;
         let dies = installation.worker_that_dies_at(place);
         let run = installation.trigger(&project).await;
-        installation.until(&run, "it prints", |run| step(run, "one")["attempts"][0]["log_length"].as_u64() > Some(0)).await;
+        installation
+            .until(&run, "it prints", |run| step(run, "one")["attempts"][0]["log_length"].as_u64() > Some(0))
+            .await;
         installation.post(&format!("/api/v1/runs/{run}/cancel"), json!({})).await;
         dies.killed().await;
         let _next = installation.worker();

@@ -1,5 +1,6 @@
 //! Steps as pods of a real cluster, objects in a real S3, workers as real processes.
 
+mod ahead;
 mod contract;
 mod crashes;
 mod ends;

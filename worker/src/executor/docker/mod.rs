@@ -28,7 +28,7 @@ use futures::{
 
 pub use settings::{Pull, Settings};
 
-use super::{End, Error, Executor, Handle, Launch, LogStream, State, Swept, local};
+use super::{End, Error, Executor, Handle, Launch, LogStream, Notice, State, Swept, local};
 use engine::{Container, Engine};
 use local::{Watcher, blocking, is_locked, read_report};
 use place::Place;
@@ -182,7 +182,7 @@ impl Executor for DockerExecutor {
         self.inner.follow(handle.clone(), from)
     }
 
-    fn notices(&self, handle: &Handle) -> BoxStream<'static, String> {
+    fn notices(&self, handle: &Handle) -> BoxStream<'static, Notice> {
         wait::notices(self.inner.clone(), handle.clone())
     }
 

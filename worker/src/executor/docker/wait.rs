@@ -8,7 +8,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 
-use super::{Container, End, Error, Handle, Inner, Said, engine};
+use super::{Container, End, Error, Handle, Inner, Notice, Said, engine};
 use crate::executor::local::{Interest, Watcher, is_locked, read_report};
 
 /// How often somebody who waits for a container's end looks by himself.
@@ -126,7 +126,7 @@ fn ended_without_report(code: i64, said: &str) -> String {
 }
 
 /// Why the step does not get on, each time that changes.
-pub(super) fn notices(inner: Inner, handle: Handle) -> BoxStream<'static, String> {
+pub(super) fn notices(inner: Inner, handle: Handle) -> BoxStream<'static, Notice> {
     let Some(pull) = inner.pulls.get(&handle) else { return stream::pending().boxed() };
     stream::unfold((pull.said, None::<String>), |(mut said, told)| async move {
         loop {
@@ -135,7 +135,7 @@ pub(super) fn notices(inner: Inner, handle: Handle) -> BoxStream<'static, String
                 _ => String::new(),
             };
             if told.as_ref() != Some(&now) {
-                return Some((now.clone(), (said, Some(now))));
+                return Some((Notice { text: now.clone(), wants_room: false }, (said, Some(now))));
             }
             if said.changed().await.is_err() {
                 std::future::pending::<()>().await;

@@ -25,9 +25,11 @@ use buildit_shared::{
     attempt_token::AttemptTokens,
     db::{
         attempts::{self, Begin, Beginner},
+        attempts_ahead::{Limits, Room},
         reports,
     },
     ids::AttemptId,
+    pipeline::Resources,
     queue::{Signal, Signals},
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -38,7 +40,7 @@ use tokio::sync::OnceCell;
 
 pub use settings::Settings;
 
-use super::{End, Error, Executor, Handle, Launch, LogStream, State, Swept};
+use super::{End, Error, Executor, Handle, Launch, LogStream, Notice, State, Swept};
 use runner::Parts;
 use watch::Pods;
 
@@ -179,7 +181,7 @@ impl Inner {
     async fn forbid(&self, handle: &Handle) -> Result<bool, Error> {
         match attempts::begin(&self.pool, attempt_id(handle)?, Beginner::Stopped).await? {
             Begin::Won => Ok(true),
-            Begin::Taken | Begin::Over | Begin::Unknown => Ok(false),
+            Begin::Taken | Begin::NotYet(_) | Begin::Over | Begin::Unknown => Ok(false),
         }
     }
 
@@ -243,8 +245,16 @@ impl Executor for KubernetesExecutor {
         logs::follow(self.inner.clone(), handle.clone(), from)
     }
 
-    fn notices(&self, handle: &Handle) -> BoxStream<'static, String> {
+    fn notices(&self, handle: &Handle) -> BoxStream<'static, Notice> {
         wait::notices(self.inner.clone(), handle.clone())
+    }
+
+    fn ahead(&self) -> Limits {
+        self.inner.settings.ahead()
+    }
+
+    fn room(&self, resources: Resources) -> Room {
+        pod::room(&self.inner.settings, resources)
     }
 
     fn wait<'a>(&'a self, handle: &'a Handle) -> BoxFuture<'a, Result<End, Error>> {

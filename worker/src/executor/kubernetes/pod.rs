@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use buildit_runner::pod::PodSpec as RunnerSpec;
-use buildit_shared::pipeline::Resources;
+use buildit_shared::{db::attempts_ahead::Room, pipeline::Resources};
 use k8s_openapi::{
     ByteString,
     api::core::v1::{
-        Container, EmptyDirVolumeSource, LocalObjectReference, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
-        SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        Container, EmptyDirVolumeSource, KeyToPath, LocalObjectReference, Pod, PodSecurityContext, PodSpec,
+        ResourceRequirements, SeccompProfile, Secret, SecretProjection, SecurityContext, Volume, VolumeMount,
+        VolumeProjection,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -36,12 +37,13 @@ const PARTS: &str = "/buildit-start";
 const BIN: &str = "/buildit";
 const ROOT: &str = "/buildit/attempt";
 const WORKSPACE: &str = "/workspace";
-const SPEC: &str = "/buildit-spec";
 const SPEC_FILE: &str = "spec.json";
 /// What a Secret may hold, in bytes.
 const SECRET_LIMIT: usize = 1 << 20;
 /// Seconds that a pod may live beyond its step's own time: for its pull, its workspace and its uploads.
 const DEADLINE_SPARE: i64 = 2 * 3600;
+/// Seconds more for one that waits for its step's turn.
+const DEADLINE_AHEAD: i64 = 24 * 3600;
 /// Seconds between TERM and KILL when a node shuts down or the pod is deleted by hand.
 const GRACE: i64 = 60;
 
@@ -101,6 +103,7 @@ pub(super) fn owned_by(pod: &Pod) -> Option<serde_json::Value> {
 pub(super) fn pod(settings: &Settings, launch: &Launch, parts: &Parts) -> Pod {
     let attempt = &launch.spec.attempt_id;
     let timeout = i64::try_from(launch.spec.timeout_ms / 1000).unwrap_or(i64::MAX);
+    let spare = DEADLINE_SPARE + if launch.ahead { DEADLINE_AHEAD } else { 0 };
     let selector = (!settings.node_selector.is_empty()).then(|| settings.node_selector.clone());
     Pod {
         metadata: ObjectMeta {
@@ -113,7 +116,7 @@ pub(super) fn pod(settings: &Settings, launch: &Launch, parts: &Parts) -> Pod {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             service_account_name: settings.service_account.clone(),
-            active_deadline_seconds: Some(timeout.saturating_add(DEADLINE_SPARE)),
+            active_deadline_seconds: Some(timeout.saturating_add(spare)),
             termination_grace_period_seconds: Some(GRACE),
             node_selector: selector,
             tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
@@ -126,18 +129,14 @@ pub(super) fn pod(settings: &Settings, launch: &Launch, parts: &Parts) -> Pod {
             }),
             containers: vec![step(settings, launch)],
             volumes: Some(vec![
-                Volume { name: "runner".into(), projected: Some(parts.volume()), ..Volume::default() },
-                empty_dir("buildit"),
-                empty_dir("workspace"),
+                // One for both: each is a file system that the kubelet mounts and unmounts by a program.
                 Volume {
-                    name: "spec".into(),
-                    secret: Some(SecretVolumeSource {
-                        secret_name: Some(secret_name(attempt)),
-                        default_mode: Some(0o444),
-                        ..SecretVolumeSource::default()
-                    }),
+                    name: "start".into(),
+                    projected: Some(parts.volume_with(spec_of(attempt))),
                     ..Volume::default()
                 },
+                empty_dir("buildit"),
+                empty_dir("workspace"),
             ]),
             ..PodSpec::default()
         }),
@@ -165,13 +164,12 @@ fn step(settings: &Settings, launch: &Launch) -> Container {
             PARTS.into(),
             format!("{BIN}/buildit-runner"),
             "pod".into(),
-            format!("{SPEC}/{SPEC_FILE}"),
+            format!("{PARTS}/{SPEC_FILE}"),
         ]),
         volume_mounts: Some(vec![
-            VolumeMount { read_only: Some(true), ..mount("runner", PARTS) },
+            VolumeMount { read_only: Some(true), ..mount("start", PARTS) },
             mount("buildit", BIN),
             mount("workspace", WORKSPACE),
-            VolumeMount { read_only: Some(true), ..mount("spec", SPEC) },
         ]),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -182,21 +180,47 @@ fn step(settings: &Settings, launch: &Launch) -> Container {
     }
 }
 
+/// What the pod of a step that asks for this reserves.
+pub(super) fn room(settings: &Settings, asked: Resources) -> Room {
+    let (cpu, memory) = (settings.default_cpu_millis, settings.default_memory_bytes);
+    let (cpu, memory) = (asked.cpu_millis.unwrap_or(cpu), asked.memory_bytes.unwrap_or(memory));
+    Room {
+        cpu_millis: settings.max_cpu_millis.map_or(cpu, |max| cpu.min(max)),
+        memory_bytes: settings.max_memory_bytes.map_or(memory, |max| memory.min(max)),
+    }
+}
+
 /// What the file asks for is reserved and is the limit; the operator's default cpu is reserved only, so that a lone
 /// step may use an idle node.
 fn resources(settings: &Settings, asked: Resources) -> ResourceRequirements {
-    let cpu = |millis: u64| Quantity(format!("{}m", settings.max_cpu_millis.map_or(millis, |max| millis.min(max))));
-    let memory = |bytes: u64| Quantity(settings.max_memory_bytes.map_or(bytes, |max| bytes.min(max)).to_string());
-    let memory = memory(asked.memory_bytes.unwrap_or(settings.default_memory_bytes));
+    let cpu = |millis: u64| Quantity(format!("{millis}m"));
+    let room = room(settings, asked);
+    let memory = Quantity(room.memory_bytes.to_string());
     let mut limits = BTreeMap::from([("memory".to_owned(), memory.clone())]);
-    if let Some(millis) = asked.cpu_millis.or(settings.max_cpu_millis) {
-        limits.insert("cpu".to_owned(), cpu(millis));
+    if asked.cpu_millis.is_some() {
+        limits.insert("cpu".to_owned(), cpu(room.cpu_millis));
+    } else if let Some(most) = settings.max_cpu_millis {
+        limits.insert("cpu".to_owned(), cpu(most));
     }
-    let requests = BTreeMap::from([
-        ("cpu".to_owned(), cpu(asked.cpu_millis.unwrap_or(settings.default_cpu_millis))),
-        ("memory".to_owned(), memory),
-    ]);
+    let requests = BTreeMap::from([("cpu".to_owned(), cpu(room.cpu_millis)), ("memory".to_owned(), memory)]);
     ResourceRequirements { limits: Some(limits), requests: Some(requests), ..ResourceRequirements::default() }
+}
+
+/// Where the Secret of this attempt is in its volume.
+fn spec_of(attempt: &str) -> VolumeProjection {
+    VolumeProjection {
+        secret: Some(SecretProjection {
+            name: secret_name(attempt),
+            items: Some(vec![KeyToPath {
+                key: SPEC_FILE.into(),
+                path: SPEC_FILE.into(),
+                mode: Some(0o444),
+                ..KeyToPath::default()
+            }]),
+            ..SecretProjection::default()
+        }),
+        ..VolumeProjection::default()
+    }
 }
 
 fn empty_dir(name: &str) -> Volume {

@@ -59,8 +59,8 @@ impl Parts {
         Ok(())
     }
 
-    /// The pod's volume with all of them.
-    pub(super) fn volume(&self) -> ProjectedVolumeSource {
+    /// The pod's volume with all of them, and with `more`.
+    pub(super) fn volume_with(&self, more: VolumeProjection) -> ProjectedVolumeSource {
         let source = |map: &ConfigMap| VolumeProjection {
             config_map: Some(ConfigMapProjection {
                 name: map.metadata.name.clone().unwrap_or_default(),
@@ -69,7 +69,7 @@ impl Parts {
             }),
             ..VolumeProjection::default()
         };
-        let sources = Some(self.maps.iter().map(source).collect());
+        let sources = Some(self.maps.iter().map(source).chain([more]).collect());
         ProjectedVolumeSource { default_mode: Some(0o555), sources, ..ProjectedVolumeSource::default() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use buildit_shared::db::attempts_ahead::Limits;
 use k8s_openapi::api::core::v1::Toleration;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,10 @@ pub struct Settings {
     pub pull_limit_s: u64,
     /// Seconds that a pod may wait for a node.
     pub schedule_limit_s: u64,
+    /// Pods of one run that may be up before their steps' turn; 0 for none.
+    pub ahead_of_a_run: u32,
+    /// The same, of all runs.
+    pub ahead_in_all: u32,
 }
 
 impl Default for Settings {
@@ -62,6 +67,8 @@ impl Default for Settings {
             max_memory_bytes: None,
             pull_limit_s: 600,
             schedule_limit_s: 3600,
+            ahead_of_a_run: 0,
+            ahead_in_all: 20,
         }
     }
 }
@@ -82,6 +89,10 @@ impl Settings {
 
     pub(super) fn pull_limit(&self) -> Duration {
         Duration::from_secs(self.pull_limit_s)
+    }
+
+    pub(super) fn ahead(&self) -> Limits {
+        Limits { of_a_run: self.ahead_of_a_run, in_all: self.ahead_in_all }
     }
 
     pub(super) fn schedule_limit(&self) -> Duration {

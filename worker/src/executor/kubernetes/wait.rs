@@ -13,7 +13,7 @@ use futures::{
 use kube::api::LogParams;
 
 use super::{
-    End, Error, Handle, Inner, LOOK_AGAIN, cluster,
+    End, Error, Handle, Inner, LOOK_AGAIN, Notice, cluster,
     pod::STEP,
     status::{self, Trouble},
 };
@@ -106,13 +106,16 @@ impl Inner {
 }
 
 /// Why the pod does not get on, each time that changes.
-pub(super) fn notices(inner: Inner, handle: Handle) -> BoxStream<'static, String> {
+pub(super) fn notices(inner: Inner, handle: Handle) -> BoxStream<'static, Notice> {
     let changes = inner.pods.changes(handle.attempt_id());
-    let told = String::new();
+    let told = Notice::default();
     stream::unfold((inner, handle, changes, told), |(inner, handle, mut changes, told)| async move {
         loop {
             let look = inner.pods.get(handle.attempt_id()).map(|pod| status::look(&pod));
-            let now = look.and_then(|look| look.trouble).map_or(String::new(), |trouble| trouble.text().to_owned());
+            let now = look.and_then(|look| look.trouble).map_or_else(Notice::default, |trouble| Notice {
+                text: trouble.text().to_owned(),
+                wants_room: matches!(trouble, Trouble::Unschedulable(_)),
+            });
             if now != told {
                 return Some((now.clone(), (inner, handle, changes, now)));
             }
