@@ -24,7 +24,7 @@ mod run;
 
 pub use clock::keep_time;
 pub use egress::{Egress, Network, Refused};
-pub use git::Repositories;
+pub use git::{Recent, Repositories};
 pub use health::{Health, serve_health};
 pub use housekeeping::{Keep, keep_house};
 pub use leftovers::{SweepError, sweep_objects, sweep_uploads};

@@ -37,7 +37,7 @@ use buildit_shared::{
     storage::{Signer, Storage},
 };
 use buildit_worker::{
-    Health, Keep, Repositories,
+    Health, Keep, Recent, Repositories,
     jobs::{Context, registry},
     keep_house, keep_time, serve_health,
 };
@@ -201,7 +201,11 @@ async fn work(
         storage,
         vault: settings.vault()?,
         executor: executor::executor(settings, &data, &pool, &signals).await?,
-        repositories: Repositories { folder: data.join("mirrors"), roots: settings.repository_roots.clone() },
+        repositories: Repositories {
+            folder: data.join("mirrors"),
+            roots: settings.repository_roots.clone(),
+            recent: Recent::default(),
+        },
         egress: settings.egress()?,
         public_url: settings.public_url()?,
         registry: settings.registry.clone(),

@@ -14,7 +14,7 @@
 //! 2. **fetch.** Checkout and inputs are streamed from storage through the unpacker into the workspace.
 //! 3. **run.** The commands have the environment of the image and the attempt's over it. The
 //!    masked log goes to the attempt's file and, as [`frames`], to standard output.
-//! 4. **upload.** Outputs, artifacts and the log file, to addresses that the API signs.
+//! 4. **upload.** Outputs, artifacts and the log file, to addresses that the API signs; a short log to the API itself.
 //! 5. **the last word.** The [`Report`](crate::Report) to the API, as the last frame on standard
 //!    output, and in a short form to `/dev/termination-log`. Whoever hears one of them need not
 //!    wait for the kubelet. The exit code is 0 for a success, the step's own where it ended

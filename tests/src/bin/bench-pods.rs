@@ -62,6 +62,9 @@ async fn main() {
     print("run of steps in sequence", &json!({ "n": sequence, "secs": secs }));
     report_phases(&installation, "its median milliseconds", since).await;
 
+    // The worker's connections, and the statements that each of them prepares.
+    runs(&installation, &single, at_once.min(20)).await;
+    cluster.is_empty().await;
     let before = requests(cluster).await;
     let bare = bare_at_once(cluster, at_once).await;
     let between = requests(cluster).await;

@@ -6,6 +6,7 @@
 //! argument that it could take for an option.
 
 mod credential;
+mod recent;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -22,9 +23,12 @@ use buildit_shared::{
 use tokio::process::Command;
 
 use credential::Handed;
+pub use recent::Recent;
 
 /// How many commits of history a step's checkout has.
 const DEPTH: &str = "--depth=50";
+/// What git calls the place of a ref that is not there.
+const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 /// A lock file this old belongs to a git that is gone.
 const STALE_LOCK: Duration = Duration::from_secs(5);
 /// So long one waits for a mirror until its spare is used as well. A first fetch may take longer, a frozen worker does.
@@ -61,6 +65,8 @@ pub struct Repositories {
     pub folder: PathBuf,
     /// Paths under these may be fetched from; none when empty.
     pub roots: Vec<PathBuf>,
+    /// What was fetched a moment ago.
+    pub recent: Recent,
 }
 
 /// The commit of a run, and where it is.
@@ -111,12 +117,21 @@ impl Repositories {
         if !is_sha(wanted) && !is_ref(wanted) {
             return Err(Error::Refused(format!("`{wanted}` is neither a commit nor a ref that git accepts")));
         }
+        let asked = Instant::now();
         let (path, lock) = self.lock(project).await?;
         if !path.join("HEAD").exists() {
             git(None, &["init", "-q", "--bare", "--", &path.to_string_lossy()]).await?;
         }
         clear_stale_locks(&path).map_err(|source| Error::Io { what: "the mirror cannot be read", source })?;
         let pin = format!("refs/buildit/runs/{run}");
+        // A run that is planned again keeps the commit that it was pinned to, so this only makes a pin.
+        if let Some(commit) = self.recent.since(asked, &path, repository, wanted)
+            && git(Some(&path), &["update-ref", &pin, &commit.sha, NO_COMMIT]).await.is_ok()
+        {
+            return Ok(Mirror { path, pin, commit, _lock: lock });
+        }
+        let begun = Instant::now();
+        let mut fetched = false;
         if !has_commit(&path, &pin, sha).await {
             let refspec = format!("+{wanted}:{pin}");
             // A bare path may refuse commits that no ref points to, or belong to another user; it is ours to read.
@@ -132,8 +147,12 @@ impl Repositories {
             git_with(handed.as_ref(), Some(&path), &args)
                 .await
                 .map_err(|error| explain(error, repository, wanted, key))?;
+            fetched = true;
         }
         let commit = describe(&path, &pin).await?;
+        if fetched {
+            self.recent.note(begun, &path, repository, wanted, &commit);
+        }
         Ok(Mirror { path, pin, commit, _lock: lock })
     }
 
@@ -409,7 +428,11 @@ mod tests {
     #[test]
     fn repositories_outside_the_allowed_roots_are_refused() {
         let inside = tempfile::tempdir().unwrap();
-        let repositories = Repositories { folder: "/nonexistent".into(), roots: vec![inside.path().to_owned()] };
+        let repositories = Repositories {
+            folder: "/nonexistent".into(),
+            roots: vec![inside.path().to_owned()],
+            recent: Recent::default(),
+        };
         assert!(repositories.check(&inside.path().to_string_lossy()).is_ok());
         for bad in
             ["/etc", "ext::sh -c id", "file:///etc", "http://example.org/a.git", "-oProxyCommand=id", "git://h/a"]

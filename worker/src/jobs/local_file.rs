@@ -1,5 +1,5 @@
 //! Objects as files of this machine: in place where the store is files, else fetched once and kept for those who come
-//! soon after, such as the other steps of a run.
+//! soon after, such as the other steps of a run. Packed commits are kept here too.
 
 use std::{
     fs::{self, File},
@@ -25,15 +25,33 @@ pub(super) async fn local_file(cx: &Context, key: &str) -> Result<PathBuf, JobEr
         return Ok(path);
     }
     let io = |error: io::Error| JobError::retry(format!("the object {key} cannot be kept on this machine: {error}"));
-    let folder = folder(&cx.scratch);
-    let path = folder.join(Checksum::of(key.as_bytes()).to_string());
-    if at_hand(folder.clone(), path.clone()).await.map_err(io)? {
+    if let Some(path) = kept(&cx.scratch, key).await.map_err(io)? {
         return Ok(path);
     }
+    let folder = folder(&cx.scratch);
+    let path = folder.join(Checksum::of(key.as_bytes()).to_string());
     let new = tempfile::NamedTempFile::new_in(&folder).map_err(io)?;
     cx.storage.get_file(key, new.path()).await.map_err(stored("an object"))?;
     new.persist(&path).map_err(|error| io(error.error))?;
     Ok(path)
+}
+
+/// What was kept under this name, if it still is; it must not be written to.
+pub(super) async fn kept(scratch: &Path, name: &str) -> io::Result<Option<PathBuf>> {
+    let folder = folder(scratch);
+    let path = folder.join(Checksum::of(name.as_bytes()).to_string());
+    Ok(at_hand(folder, path.clone()).await?.then_some(path))
+}
+
+/// Takes `file` away and keeps it under this name for those who come soon after.
+pub(super) async fn keep(scratch: &Path, name: &str, file: PathBuf) -> io::Result<()> {
+    let path = folder(scratch).join(Checksum::of(name.as_bytes()).to_string());
+    let keep = move || {
+        // What has its name is whole, also after a power cut.
+        File::open(&file)?.sync_all()?;
+        fs::rename(file, path)
+    };
+    tokio::task::spawn_blocking(keep).await.map_err(io::Error::other)?
 }
 
 /// Deletes what was fetched and is not used any more.

@@ -24,7 +24,7 @@ use buildit_shared::{
 };
 use serde_json::Value;
 
-use super::{Context, repository_key, secrets, stored};
+use super::{Context, local_file, repository_key, secrets, stored};
 use crate::{
     crash_point,
     git::{self, Commit, Mirror, Wanted},
@@ -32,6 +32,9 @@ use crate::{
 
 /// The pipeline file, unless the pipeline names another.
 const DEFAULT_FILE: &str = ".platform.yaml";
+
+/// Bytes of a packed commit that is kept for other runs of it.
+const KEPT_BYTES: u64 = 64 << 20;
 
 /// Why a run gets no steps.
 struct Unplannable {
@@ -189,7 +192,7 @@ async fn start(
 ) -> Result<Ended, JobError> {
     let checkout_key = keys::checkout(id);
     claim.may_act().await?;
-    pack_commit(cx, mirror, run.branch.as_deref(), &checkout_key).await?;
+    pack_commit(cx, mirror, run, &checkout_key).await?;
     crash_point!("plan: commit packed");
     let planned = planned(plan, &mirror.commit, checkout_key)?;
     let mut tx = cx.pool.begin().await?;
@@ -249,10 +252,16 @@ async fn end_without_steps(
     Ok(ended)
 }
 
-/// Stores the commit once as a checkout with its `.git`: a step needs neither git nor the repository's credentials.
-async fn pack_commit(cx: &Context, mirror: &Mirror, branch: Option<&str>, key: &str) -> Result<(), JobError> {
+/// Stores the commit once as a checkout with its `.git`: a step needs neither git nor the repository's credentials. Runs of
+/// one commit that come soon after each other share the packing.
+async fn pack_commit(cx: &Context, mirror: &Mirror, run: &Unplanned, key: &str) -> Result<(), JobError> {
     let io = |error: io::Error| JobError::retry(format!("the commit cannot be packed: {error}"));
-    tokio::fs::create_dir_all(&cx.scratch).await.map_err(io)?;
+    let branch = run.branch.as_deref();
+    let name = format!("packed/{}/{}/{}", run.project_id, mirror.commit.sha, branch.unwrap_or_default());
+    if let Some(archive) = local_file::kept(&cx.scratch, &name).await.map_err(io)? {
+        cx.storage.put_file(key, &archive).await.map_err(stored("the packed commit"))?;
+        return Ok(());
+    }
     let folder = tempfile::tempdir_in(&cx.scratch).map_err(io)?;
     let checkout = folder.path().join("checkout");
     mirror.check_out(&checkout, branch).await.map_err(|error| JobError::retry(error.to_string()))?;
@@ -262,7 +271,10 @@ async fn pack_commit(cx: &Context, mirror: &Mirror, branch: Option<&str>, key: &
         .await
         .map_err(|error| JobError::retry(error.to_string()))?
         .map_err(io)?;
-    cx.storage.put_file(key, &archive).await.map_err(stored("the packed commit"))?;
+    let (size, _) = cx.storage.put_file(key, &archive).await.map_err(stored("the packed commit"))?;
+    if size <= KEPT_BYTES {
+        local_file::keep(&cx.scratch, &name, archive).await.map_err(io)?;
+    }
     // The folder can be large; nobody needs to wait until it is gone.
     tokio::task::spawn_blocking(move || drop(folder));
     Ok(())

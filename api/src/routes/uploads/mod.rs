@@ -1,5 +1,6 @@
 //! Runners store the log, outputs and artifacts by themselves: promise an object, ask for the address of each part, send
-//! the parts there, complete. The bytes pass neither the API nor a worker. Each call may be repeated.
+//! the parts there, complete. The bytes pass neither the API nor a worker, but for those of a short log, which come with
+//! its promise. Each call may be repeated.
 
 mod object;
 

@@ -92,6 +92,21 @@ async fn a_forced_push_before_the_plan_changes_nothing_while_the_commit_is_there
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn runs_that_share_a_fetch_and_a_packing_have_what_was_pushed_before_them() {
+    let (installation, _worker) = started().await;
+    let project = installation.project("shared", &[(".platform.yaml", GREEN)]).await;
+    for round in ["one", "two", "three"] {
+        let pushed = project.commit(&[("round", round)]);
+        let runs = futures::future::join_all((0..8).map(|_| installation.trigger(&project))).await;
+        for run in runs {
+            let run = installation.ended(&run).await;
+            assert_eq!((&run["status"], &run["commit_sha"]), (&json!("success"), &json!(pushed)), "{run:#}");
+            assert!(installation.log(id(&run), "a").await.contains(&pushed));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_is_gone_is_a_clear_error() {
     let installation = buildit_tests::installation::Installation::start().await;
     let project = installation.project("gone", &[(".platform.yaml", GREEN)]).await;
