@@ -4,9 +4,9 @@ use buildit_tests::{PATIENCE, daemons, eventually, installation::Installation};
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kube::{
     Api,
-    api::{DeleteParams, EvictParams, PostParams},
+    api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{notice, reason, started, step};
 
@@ -40,6 +40,19 @@ async fn an_evicted_pod_is_a_lost_attempt_and_the_step_gets_another() {
     assert_eq!((run["status"].as_str(), attempts(&run)), (Some("success"), 2), "{run:#}");
     assert_eq!(attempt(&run, 0)["status"], "lost");
     assert!(reason(attempt(&run, 0)).contains("evicted"), "{run:#}");
+}
+
+/// Its deadline is there for what no time-out of ours ends, such as a pod whose runner hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_outlives_its_deadline_is_a_lost_attempt_and_the_step_gets_another() {
+    let (installation, _worker) = started().await;
+    let (run, pod) = running(&installation, "echo begun, sleep 20").await;
+    let at_once = json!({ "spec": { "activeDeadlineSeconds": 1 } });
+    installation.cluster().pods().patch(&pod, &PatchParams::default(), &Patch::Merge(at_once)).await.unwrap();
+    let run = installation.ended(&run).await;
+    assert_eq!((run["status"].as_str(), attempts(&run)), (Some("success"), 2), "{run:#}");
+    assert_eq!(attempt(&run, 0)["status"], "lost");
+    assert!(reason(attempt(&run, 0)).contains("outlived its deadline"), "{run:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

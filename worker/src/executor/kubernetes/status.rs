@@ -80,13 +80,13 @@ fn ended(pod: &Pod, status: &PodStatus, terminated: &ContainerStateTerminated) -
     let cause = status.message.as_deref().unwrap_or(message);
     match (status.reason.as_deref(), reason, terminated.exit_code) {
         (Some("Evicted"), ..) => lost(format!("its pod was evicted: {cause}")),
-        (Some("DeadlineExceeded"), ..) => lost("its pod outlived its deadline".into()),
+        (Some("DeadlineExceeded"), ..) => lost(stopped_by(pod).unwrap_or_default()),
         (_, "OOMKilled", _) => End::Failed {
             reason: "ran out of memory; raise `resources: memory` if it needs more".into(),
             exit_code: Some(137),
         },
         (_, "StartError" | "ContainerCannotRun", _) => lost(format!("its container could not be started: {message}")),
-        _ if pod.metadata.deletion_timestamp.is_some() => lost(deleted_by(pod)),
+        _ if pod.metadata.deletion_timestamp.is_some() => lost(stopped_by(pod).unwrap_or_default()),
         (Some(why), ..) => lost(format!("its pod ended ({why}): {cause}")),
         (_, _, code) if code == i32::from(EXIT_NOT_BEGUN) => {
             lost("its runner was not let begin: the attempt was over or another pod's".into())
@@ -100,12 +100,18 @@ fn ended(pod: &Pod, status: &PodStatus, terminated: &ContainerStateTerminated) -
     }
 }
 
-/// Why a pod is deleted that BuildIt did not delete.
-pub(super) fn deleted_by(pod: &Pod) -> String {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    match conditions.iter().find(|it| it.type_ == "DisruptionTarget" && it.status == "True") {
-        Some(evicted) => format!("its pod was evicted: {}", evicted.message.as_deref().unwrap_or_default()),
-        None => "its pod was deleted".into(),
+/// Why a pod stops that BuildIt did not stop, as far as the cluster has said so.
+pub(super) fn stopped_by(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let evicted = |message: &Option<String>| format!("its pod was evicted: {}", message.as_deref().unwrap_or_default());
+    if let Some(target) = conditions.iter().find(|it| it.type_ == "DisruptionTarget" && it.status == "True") {
+        return Some(evicted(&target.message));
+    }
+    match status.and_then(|status| status.reason.as_deref()) {
+        Some("DeadlineExceeded") => Some("its pod outlived its deadline".into()),
+        Some("Evicted") => Some(evicted(&status?.message)),
+        _ => pod.metadata.deletion_timestamp.as_ref().map(|_| "its pod was deleted".into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Waits for an attempt's end: the runner's report, or what the cluster says without one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use buildit_runner::{
     Outcome, Report,
@@ -18,6 +18,9 @@ use super::{
     status::{self, Trouble},
 };
 
+/// How long after a pod was stopped the cluster may take to say why.
+const CAUSE: Duration = Duration::from_secs(5);
+
 impl Inner {
     pub(super) async fn wait(&self, handle: &Handle) -> Result<End, Error> {
         let name = handle.attempt_id();
@@ -28,7 +31,10 @@ impl Inner {
             let Some(pod) = self.pod(name).await? else { return self.gone(handle).await };
             let look = status::look(&pod);
             if let Some(end) = look.end {
-                return self.without_report(handle, end).await;
+                return match self.without_report(handle, end).await? {
+                    End::Reported(report) => self.with_cause(handle, report).await.map(End::Reported),
+                    end => Ok(end),
+                };
             }
             if let Some(trouble) = look.trouble {
                 let kind = std::mem::discriminant(&trouble);
@@ -50,19 +56,28 @@ impl Inner {
         }
     }
 
-    /// The runner knows that it was told to stop, and the cluster who did.
+    /// The runner knows that it was told to stop, and the cluster why: the kubelet says so at about the same time.
     async fn with_cause(&self, handle: &Handle, mut report: Box<Report>) -> Result<Box<Report>, Error> {
-        if report.outcome == Outcome::Stopped
-            && let Some(pod) = self.pod(handle.attempt_id()).await?
-        {
-            report.stopped_by = Some(status::deleted_by(&pod));
+        if report.outcome == Outcome::Stopped {
+            let mut changes = self.pods.changes(handle.attempt_id());
+            let cause = async {
+                loop {
+                    let Some(pod) = self.pod(handle.attempt_id()).await? else { return Ok("its pod is gone".into()) };
+                    if let Some(cause) = status::stopped_by(&pod) {
+                        return Ok::<String, Error>(cause);
+                    }
+                    changes.next().await;
+                }
+            };
+            let cause = tokio::time::timeout(CAUSE, cause).await;
+            report.stopped_by = Some(cause.unwrap_or_else(|_| Ok("its node told it to stop".into()))?);
         }
         Ok(report)
     }
 
     /// The end of an attempt that has been in trouble since `begun`, if that is too long.
     fn given_up(&self, trouble: &Trouble, begun: Instant) -> Option<End> {
-        let lost = |limit: std::time::Duration| {
+        let lost = |limit: Duration| {
             let reason = format!("{}; given up after {} s", trouble.text(), limit.as_secs());
             (begun.elapsed() >= limit).then_some(End::Lost { reason })
         };
