@@ -10,10 +10,9 @@ use std::{
 use reqwest::{Method, redirect::Policy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use url::Url;
 
-use crate::{api, database::Database, eventually};
+use crate::{api, database::Database, eventually, ports};
 
 /// It refuses to be root: where the tests are, it is this user and group.
 const NOBODY: (&str, u32) = ("nobody", 65534);
@@ -53,7 +52,7 @@ impl Gitea {
     pub async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("buildit-gitea-").tempdir().expect("a folder");
         take_over(folder.path());
-        let (http, ssh) = (free_port().await, free_port().await);
+        let (http, ssh) = (ports::free(), ports::free());
         let url = format!("https://127.0.0.1:{http}");
         run(folder.path(), &["cert", "--host", "127.0.0.1", "--ecdsa-curve", "P256"]);
         let database: Url = Database::empty().await.parse().expect("its address");
@@ -135,11 +134,6 @@ fn client(certificate: &Path) -> reqwest::Client {
     let _ = api::client();
     let builder = reqwest::Client::builder().tls_certs_only([known]).redirect(Policy::none()).no_proxy();
     builder.build().expect("a client")
-}
-
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 fn is_root() -> bool {

@@ -39,7 +39,7 @@ use crate::{
     cluster::Cluster,
     daemons,
     database::Database,
-    s3,
+    ports, s3,
 };
 
 /// A running installation without workers.
@@ -181,7 +181,7 @@ impl Installation {
         }
         open_to_all(&shared, 0o777);
         let pool = db::connect(&database_url, Use::Api, 10).await.expect("a pool");
-        let listener = TcpListener::bind((host, 0)).await.expect("a port");
+        let listener = TcpListener::from_std(ports::listen(host)).expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let signer = Signer::new(url.parse().expect("an address"), SIGNING_KEY.as_bytes());
         let storage = match &s3 {

@@ -10,6 +10,7 @@ pub mod forwarder;
 pub mod gitea;
 pub mod installation;
 pub mod places;
+pub mod ports;
 pub mod provider;
 pub mod queue;
 pub mod remote;

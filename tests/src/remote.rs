@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::{Duration, Instant},
@@ -16,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     PATIENCE, eventually,
     installation::{Installation, programs},
+    ports,
 };
 
 /// An API process on a port of its own; killed when dropped.
@@ -40,9 +40,9 @@ impl<'i> ApiProcess<'i> {
         installation: &'i Installation,
         variables: impl AsyncFnOnce(&str) -> Vec<(&'static str, String)>,
     ) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
-        let url = format!("http://{address}");
-        let log = installation.folder.path().join(format!("api-{}.log", address.port()));
+        let port = ports::free();
+        let url = format!("http://127.0.0.1:{port}");
+        let log = installation.folder.path().join(format!("api-{port}.log"));
         let variables = variables(&url).await;
         let mut api = Self { url, installation, process: None, variables, log };
         api.restart().await;

@@ -70,6 +70,8 @@ impl Process {
 
     fn is_readable(&self) -> Result<bool> {
         let mut polled = [PollFd::new(&self.descriptor, PollFlags::IN)];
-        Ok(rustix::event::poll(&mut polled, Some(&NOW))? > 0)
+        // Ctrl-C may come again while everything stops.
+        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&NOW)))?;
+        Ok(ready > 0)
     }
 }

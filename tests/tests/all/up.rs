@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -12,6 +11,7 @@ use std::{
 use buildit_tests::{
     eventually,
     installation::{git, programs},
+    ports,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ impl Machine {
         let folder = tempfile::Builder::new().prefix("buildit-up-").tempdir().unwrap();
         // Its Postgres and its steps run as other users where the tests are root.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free();
         Self { folder, port }
     }
 
