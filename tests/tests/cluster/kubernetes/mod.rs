@@ -1,6 +1,7 @@
 //! Steps as pods of a real cluster, objects in a real S3, workers as real processes.
 
 mod ahead;
+mod checkout;
 mod contract;
 mod crashes;
 mod ends;
