@@ -272,8 +272,10 @@ async fn pack_commit(cx: &Context, mirror: &Mirror, run: &Unplanned, key: &str) 
         .map_err(|error| JobError::retry(error.to_string()))?
         .map_err(io)?;
     let (size, _) = cx.storage.put_file(key, &archive).await.map_err(stored("the packed commit"))?;
-    if size <= KEPT_BYTES {
-        local_file::keep(&cx.scratch, &name, archive).await.map_err(io)?;
+    if size <= KEPT_BYTES
+        && let Err(error) = local_file::keep(&cx.scratch, &name, archive).await
+    {
+        tracing::warn!(%error, "a packed commit cannot be kept; the next run of it packs it again");
     }
     // The folder can be large; nobody needs to wait until it is gone.
     tokio::task::spawn_blocking(move || drop(folder));
