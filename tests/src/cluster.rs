@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota, ServiceAccount};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
@@ -10,6 +10,9 @@ use kube::{
 use uuid::Uuid;
 
 use crate::{daemons, eventually};
+
+/// The quota of [`Cluster::limit_pods`].
+const LIMIT: &str = "limit";
 
 /// A namespace; deleted when dropped.
 pub struct Cluster {
@@ -66,6 +69,34 @@ impl Cluster {
 
     /// The pods of the namespace.
     pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Lets the namespace have so many pods at most, from when it returns until [`Cluster::lift_limit`].
+    ///
+    /// # Panics
+    /// When there is a limit already, or the cluster does not answer.
+    pub async fn limit_pods(&self, most: u32) {
+        let quota =
+            serde_json::json!({ "metadata": { "name": LIMIT }, "spec": { "hard": { "pods": most.to_string() } } });
+        let quota: ResourceQuota = serde_json::from_value(quota).expect("a quota");
+        self.quotas().create(&PostParams::default(), &quota).await.expect("a quota");
+        // The admission controller counts once the status is there.
+        eventually("the quota counts", crate::PATIENCE, async || {
+            self.quotas().get(LIMIT).await.is_ok_and(|quota| quota.status.is_some_and(|status| status.hard.is_some()))
+        })
+        .await;
+    }
+
+    /// Lets it have any number of pods again.
+    ///
+    /// # Panics
+    /// When there was no limit, or the cluster does not answer.
+    pub async fn lift_limit(&self) {
+        self.quotas().delete(LIMIT, &DeleteParams::default()).await.expect("a quota");
+    }
+
+    fn quotas(&self) -> Api<ResourceQuota> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 

@@ -3,11 +3,8 @@
 use std::collections::BTreeSet;
 
 use buildit_tests::{PATIENCE, eventually, installation::Installation};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
-use kube::{
-    Api,
-    api::{ListParams, PostParams},
-};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -142,14 +139,7 @@ async fn what_waits_in_a_cancelled_run_is_removed_unrun() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_makes_room_for_a_step_whose_turn_has_come() {
     let installation = Installation::on_cluster().await;
-    let cluster = installation.cluster();
-    let quotas: Api<ResourceQuota> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let two = json!({ "metadata": { "name": "two" }, "spec": { "hard": { "pods": "2" } } });
-    quotas.create(&PostParams::default(), &serde_json::from_value(two).unwrap()).await.unwrap();
-    eventually("the quota counts", PATIENCE, async || {
-        quotas.get("two").await.is_ok_and(|quota| quota.status.is_some_and(|status| status.hard.is_some()))
-    })
-    .await;
+    installation.cluster().limit_pods(2).await;
     let _worker = installation.worker_with(&[AHEAD]);
     let hold = Hold::new(&installation).await;
     let first = run_of_three(&installation, &hold, "'true'").await;

@@ -3,13 +3,7 @@
 use std::io::Read;
 
 use buildit_shared::storage::{Storage, keys};
-use buildit_tests::{PATIENCE, eventually};
-use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
-};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{notice, reason, started, step};
 
@@ -17,19 +11,13 @@ use super::{notice, reason, started, step};
 async fn run_after(change: impl AsyncFnOnce(&Storage, &str)) -> Value {
     let (installation, _worker) = started().await;
     let cluster = installation.cluster();
-    let quotas: Api<ResourceQuota> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let none = json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } });
-    quotas.create(&PostParams::default(), &serde_json::from_value(none).unwrap()).await.unwrap();
-    eventually("the quota counts", PATIENCE, async || {
-        quotas.get("none").await.is_ok_and(|quota| quota.status.is_some_and(|status| status.hard.is_some()))
-    })
-    .await;
+    cluster.limit_pods(0).await;
     let file = "pipeline:\n  steps:\n    - { name: one, image: buildit.test/busybox:1, commands: [echo survived] }";
     let project = installation.project("web", &[(".platform.yaml", file)]).await;
     let run = installation.trigger(&project).await;
     installation.until(&run, "it waits for its pod", |run| notice(run, "one").contains("exceeded quota")).await;
     change(&installation.storage, &keys::checkout(run.parse().unwrap())).await;
-    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    cluster.lift_limit().await;
     let run = installation.ended(&run).await;
     assert_eq!(run["status"], "error", "{run:#}");
     let log = installation.log(run["id"].as_str().unwrap(), "one").await;

@@ -1,10 +1,10 @@
 //! What becomes of steps whose pod, node, quota or namespace goes away, and that it is not their doing.
 
 use buildit_tests::{PATIENCE, daemons, eventually, installation::Installation};
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
-    api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, EvictParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -72,23 +72,12 @@ async fn a_pod_deleted_while_no_worker_lives_is_found_lost_and_the_step_gets_ano
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_quota_delays_a_step_with_its_own_words() {
     let (installation, _worker) = started().await;
-    let cluster = installation.cluster();
-    let quotas: Api<ResourceQuota> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let none: ResourceQuota = serde_json::from_value(
-        serde_json::json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } }),
-    )
-    .unwrap();
-    quotas.create(&PostParams::default(), &none).await.unwrap();
-    // The admission controller counts once the status is there.
-    eventually("the quota counts", PATIENCE, async || {
-        quotas.get("none").await.is_ok_and(|quota| quota.status.is_some_and(|status| status.hard.is_some()))
-    })
-    .await;
+    installation.cluster().limit_pods(0).await;
     let file = "pipeline:\n  steps:\n    - { name: one, image: buildit.test/busybox:1, commands: ['true'] }";
     let project = installation.project("web", &[(".platform.yaml", file)]).await;
     let run = installation.trigger(&project).await;
     installation.until(&run, "its readers are told", |run| notice(run, "one").contains("exceeded quota")).await;
-    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    installation.cluster().lift_limit().await;
     let run = installation.ended(&run).await;
     assert_eq!((run["status"].as_str(), attempts(&run)), (Some("success"), 1), "{run:#}");
     assert_eq!(reason(attempt(&run, 0)), "", "what it waited for is over");
