@@ -12,6 +12,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -31,8 +32,20 @@ type Said = Arc<Mutex<HashMap<String, Vec<String>>>>;
 #[derive(Debug)]
 pub struct Browser {
     connection: Connection,
-    _process: Child,
+    process: Child,
     _profile: TempDir,
+}
+
+/// All its processes go first: one that is left writes to the profile that is deleted next.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let Some(group) = self.process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) else { return };
+        let begun = Instant::now();
+        while kill_process_group(group, Signal::KILL).is_ok() && begun.elapsed() < Duration::from_secs(5) {
+            let _ = self.process.try_wait();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +86,7 @@ impl Browser {
             .env("HOME", profile.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .expect("a browser");
         let input = process.stdin.take().expect("its input");
@@ -97,7 +110,7 @@ impl Browser {
             // Whoever still waits learns that nothing will come.
             waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
         });
-        Self { connection, _process: process, _profile: profile }
+        Self { connection, process, _profile: profile }
     }
 
     /// A tab for the installation at `base`, signed in by that session if there is one.
