@@ -15,7 +15,7 @@ pub struct Slots {
 #[derive(Debug)]
 pub struct Slot {
     queue: &'static str,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
     /// Told when a job has given it back; not when a claim found nothing for it, or an idle worker would claim in circles.
     freed: Option<Arc<Notify>>,
 }
@@ -34,6 +34,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        // Whoever is told finds it free.
+        self.permit = None;
         if let Some(freed) = &self.freed {
             freed.notify_one();
         }
@@ -56,7 +58,7 @@ impl Slots {
     pub fn take(&self, queue: &str) -> Option<Slot> {
         let (queue, (semaphore, _)) = self.queues.get_key_value(queue)?;
         let permit = Arc::clone(semaphore).try_acquire_owned().ok()?;
-        Some(Slot { queue, _permit: permit, freed: Some(Arc::clone(&self.freed)) })
+        Some(Slot { queue, permit: Some(permit), freed: Some(Arc::clone(&self.freed)) })
     }
 
     /// All slots that are free now.
