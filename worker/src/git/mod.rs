@@ -13,6 +13,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -344,6 +345,16 @@ fn clear_stale_locks(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Where git is. Named by its path it is started without a copy of this process, which a search in a `PATH` set for it needs.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).map(|folder| folder.join("git")).find(|program| program.is_file());
+        found.unwrap_or_else(|| "git".into())
+    })
+}
+
 async fn git(folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
     git_with(None, folder, args).await
 }
@@ -351,7 +362,7 @@ async fn git(folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
 /// Runs git with nothing of this process's environment but what it needs, and no way to ask anybody anything but for what
 /// it is handed.
 async fn git_with(handed: Option<&Handed>, folder: Option<&Path>, args: &[&str]) -> Result<Output, Error> {
-    let mut command = Command::new("git");
+    let mut command = Command::new(program());
     if let Some(folder) = folder {
         command.arg("-C").arg(folder);
     }
