@@ -283,19 +283,6 @@ impl Storage {
         })
     }
 
-    /// Whether somebody has stored just these bytes as `key`.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], or [`Error::Corrupt`] when what is there is something else.
-    pub async fn holds(&self, key: &str, length: u64, checksum: Checksum) -> Result<(), Error> {
-        let object = self.stat(key).await?;
-        if object.size == length && object.checksum.is_none_or(|stored| stored == checksum) {
-            Ok(())
-        } else {
-            Err(Error::Corrupt { key: key.to_owned(), expected: checksum })
-        }
-    }
-
     /// The object's length in bytes.
     pub async fn size(&self, key: &str) -> Result<u64, Error> {
         Ok(self.stat(key).await?.size)
@@ -323,10 +310,11 @@ impl Storage {
         Ok(())
     }
 
-    /// Makes `to` the same bytes as `from`.
-    pub async fn copy(&self, from: &str, to: &str) -> Result<(), Error> {
+    /// Makes `to` the same bytes as `from`, which has that `length` (the store need not be asked for it).
+    pub async fn copy(&self, from: &str, to: &str, length: u64) -> Result<(), Error> {
         if let Place::S3(_) = self.place {
-            self.operator.copy(key::check(from)?, key::check(to)?).await.map_err(|error| found(from, error))?;
+            let copy = self.operator.copy_with(key::check(from)?, key::check(to)?).source_content_length_hint(length);
+            copy.await.map_err(|error| found(from, error))?;
             return Ok(());
         }
         // Not the operator's own copy: for files it would show a half-written object.

@@ -36,7 +36,7 @@ async fn a_file_larger_than_a_piece_arrives_whole_and_copies() {
     let path = folder.path().join("file");
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(storage.put_file("a", &path).await.unwrap(), (bytes.len() as u64, Checksum::of(&bytes)));
-    storage.copy("a", "b/c").await.unwrap();
+    storage.copy("a", "b/c", bytes.len() as u64).await.unwrap();
     assert_eq!(storage.get("b/c").await.unwrap(), bytes);
     assert_eq!(read(&storage, "b/c", 5..bytes.len() as u64).await, bytes[5..]);
 }
@@ -83,6 +83,6 @@ async fn no_key_leads_out_of_the_store() {
     std::fs::write(folder.path().join("outside"), "x").unwrap();
     assert!(matches!(storage.get("../outside").await, Err(Error::InvalidKey(_))));
     assert!(matches!(storage.put("../outside", &b""[..]).await, Err(Error::InvalidKey(_))));
-    assert!(matches!(storage.copy("../outside", "a").await, Err(Error::InvalidKey(_))));
+    assert!(matches!(storage.copy("../outside", "a", 1).await, Err(Error::InvalidKey(_))));
     assert_eq!(storage.local_path("../outside"), None);
 }

@@ -7,12 +7,16 @@ use buildit_shared::{
     db::{
         advance::{self, AttemptEnd},
         attempts::Attempt,
-        logs,
+        logs, uploads,
     },
     domain::AttemptStatus,
     pipeline::{OnLost, PlannedStep},
     queue::{Claim, Ended, JobError, Signal},
-    storage::{self, keys},
+    storage::{
+        self,
+        keys::{self, Staged},
+        uploads::Content,
+    },
 };
 use futures::TryStreamExt;
 use tokio_util::io::StreamReader;
@@ -111,8 +115,8 @@ fn clean_later(cx: &Arc<Context>, handle: &Handle) {
     });
 }
 
-/// The whole log wins where its length and SHA-256 match the runner's last word: the file, or what the runner has stored
-/// itself. Otherwise the object is built from the stored chunks, with gaps marked.
+/// The whole log wins where its length and SHA-256 match the runner's last word: the file, or what the API has noted that
+/// the runner stored. Otherwise the object is built from the stored chunks, with gaps marked.
 async fn store_log(
     cx: &Context,
     attempt: &Attempt,
@@ -120,31 +124,51 @@ async fn store_log(
     report: Option<&Report>,
 ) -> Result<String, JobError> {
     let key = keys::attempt_log(attempt.run_id, &attempt.step, attempt.number);
-    let mut whole = false;
+    let last = keys::log(attempt.run_id, &attempt.step);
     if let Some(report) = report
-        && let Ok(checksum) = report.log_sha256.parse()
+        && store_whole_log(cx, attempt, handle, report, &key).await?
     {
-        let stored_whole = match cx.executor.files(handle) {
-            Some(_) => {
-                let chunks = cx.executor.follow(handle, 0).map_ok(|chunk| chunk.bytes);
-                let log = StreamReader::new(chunks.map_err(std::io::Error::other));
-                cx.storage.put_reader(&key, log, report.log_len, checksum).await
-            }
-            None => cx.storage.holds(&key, report.log_len, checksum).await,
-        };
-        match stored_whole {
-            Ok(()) => whole = true,
-            Err(storage::Error::Corrupt { .. } | storage::Error::NotFound(_)) => {
-                tracing::warn!(attempt = %attempt.id, said = report.log_len, "the whole log is not what the runner said");
+        match cx.storage.copy(&key, &last, report.log_len).await {
+            Ok(()) => return Ok(key),
+            Err(storage::Error::NotFound(_)) => {
+                tracing::warn!(attempt = %attempt.id, key, "the log was stored and is not there any more");
             }
             Err(error) => return Err(stored("the log")(error)),
         }
     }
-    if !whole {
-        cx.storage.put(&key, from_chunks(cx, attempt, report).await?).await.map_err(stored("the log"))?;
-    }
-    cx.storage.copy(&key, &keys::log(attempt.run_id, &attempt.step)).await.map_err(stored("the log"))?;
+    let log = from_chunks(cx, attempt, report).await?;
+    let length = log.len() as u64;
+    cx.storage.put(&key, log).await.map_err(stored("the log"))?;
+    cx.storage.copy(&key, &last, length).await.map_err(stored("the log"))?;
     Ok(key)
+}
+
+/// Whether just the log that the runner tells of is stored as `key`.
+async fn store_whole_log(
+    cx: &Context,
+    attempt: &Attempt,
+    handle: &Handle,
+    report: &Report,
+    key: &str,
+) -> Result<bool, JobError> {
+    let Ok(checksum) = report.log_sha256.parse() else { return Ok(false) };
+    let whole = if cx.executor.files(handle).is_some() {
+        let chunks = cx.executor.follow(handle, 0).map_ok(|chunk| chunk.bytes);
+        let log = StreamReader::new(chunks.map_err(std::io::Error::other));
+        match cx.storage.put_reader(key, log, report.log_len, checksum).await {
+            Ok(()) => true,
+            Err(storage::Error::Corrupt { .. }) => false,
+            Err(error) => return Err(stored("the log")(error)),
+        }
+    } else {
+        let said = Content { size: report.log_len, checksum };
+        let noted = uploads::find(&cx.pool, attempt.id, &Staged::Log).await?;
+        noted.is_some_and(|noted| noted.complete && noted.content == said)
+    };
+    if !whole {
+        tracing::warn!(attempt = %attempt.id, said = report.log_len, "the whole log is not what the runner said");
+    }
+    Ok(whole)
 }
 
 async fn from_chunks(cx: &Context, attempt: &Attempt, report: Option<&Report>) -> Result<Vec<u8>, JobError> {

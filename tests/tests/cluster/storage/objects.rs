@@ -44,7 +44,7 @@ async fn a_large_file_goes_in_parts_and_copies_with_its_checksum() {
     let bytes = bytes((20 << 20) + 17);
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(storage.put_file("large", &path).await.unwrap(), (bytes.len() as u64, Checksum::of(&bytes)));
-    storage.copy("large", "copies/large").await.unwrap();
+    storage.copy("large", "copies/large", bytes.len() as u64).await.unwrap();
     for key in ["large", "copies/large"] {
         assert_eq!(storage.stat(key).await.unwrap().checksum, Some(Checksum::of(&bytes)), "{key}");
         assert_eq!(storage.get_file(key, &back).await.unwrap(), bytes.len() as u64);
