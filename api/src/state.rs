@@ -30,6 +30,8 @@ use crate::{
 pub struct Config {
     /// Connections for requests; see [`buildit_shared::db::Use::Api`].
     pub pool: PgPool,
+    /// Connections for what runners ask; see [`buildit_shared::db::Use::Runners`].
+    pub runners: PgPool,
     /// The same database, for a connection of its own that listens for notifications.
     pub database_url: String,
     /// Logs and artifacts.
@@ -99,6 +101,11 @@ impl App {
 
     pub(crate) fn pool(&self) -> &PgPool {
         &self.config.pool
+    }
+
+    /// For handlers of attempts.
+    pub(crate) fn runners(&self) -> &PgPool {
+        &self.config.runners
     }
 
     pub(crate) fn storage(&self) -> &Storage {

@@ -109,6 +109,7 @@ impl Api {
             storage.unwrap_or_else(|| Storage::files(&folder.path().join("objects"), signer).expect("a store"));
         let config = Config {
             pool: database.pool.clone(),
+            runners: database.pool.clone(),
             database_url: database.url.clone(),
             storage: storage.clone(),
             log_limit: LOG_LIMIT,

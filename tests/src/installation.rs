@@ -53,6 +53,7 @@ pub struct Installation {
     pub folder: TempDir,
     /// Connections to its database.
     pub pool: PgPool,
+    runners: PgPool,
     /// Its object store.
     pub storage: Storage,
     /// Where steps may write: closed to nobody.
@@ -181,6 +182,7 @@ impl Installation {
         }
         open_to_all(&shared, 0o777);
         let pool = db::connect(&database_url, Use::Api, 10).await.expect("a pool");
+        let runners = db::connect(&database_url, Use::Runners, 4).await.expect("a pool");
         let listener = TcpListener::from_std(ports::listen(host)).expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let signer = Signer::new(url.parse().expect("an address"), SIGNING_KEY.as_bytes());
@@ -205,6 +207,7 @@ impl Installation {
             url,
             key,
             pool,
+            runners,
             storage,
             shared,
             database_url,
@@ -225,6 +228,7 @@ impl Installation {
     fn serve(&mut self, listener: TcpListener) {
         let config = Config {
             pool: self.pool.clone(),
+            runners: self.runners.clone(),
             database_url: self.database_url.clone(),
             storage: self.storage.clone(),
             log_limit: 1 << 30,

@@ -78,19 +78,19 @@ pub(crate) async fn begin(
         return Err(ApiError::invalid("runner", "it takes 16 to 64 letters, digits, `-` and `_`"));
     }
     let runner = Beginner::Runner(&body.runner);
-    let mut state = attempts::begin(app.pool(), attempt, runner).await?;
+    let mut state = attempts::begin(app.runners(), attempt, runner).await?;
     if matches!(state, Begin::NotYet(_)) {
         let mut signals = app.signals.subscribe();
         let until = Instant::now() + HOLD;
         // What changed before the signals were heard is not told by them.
-        state = attempts::begin(app.pool(), attempt, runner).await?;
+        state = attempts::begin(app.runners(), attempt, runner).await?;
         while let Begin::NotYet(run) = state {
             tokio::select! {
                 () = app.shutdown.cancelled() => break,
                 () = tokio::time::sleep_until(until) => break,
                 () = async { while !concerns(&signals.next().await, run) {} } => {}
             }
-            state = attempts::begin(app.pool(), attempt, runner).await?;
+            state = attempts::begin(app.runners(), attempt, runner).await?;
         }
     }
     match state {
@@ -103,7 +103,7 @@ pub(crate) async fn begin(
 }
 
 async fn begun(app: &App, attempt: AttemptId) -> Result<Begun> {
-    let sources = attempts::sources(app.pool(), attempt).await?;
+    let sources = attempts::sources(app.runners(), attempt).await?;
     let download = async |key: &str| objects::link(app, key, None).await.map(|url| Download { url });
     let checkout = match &sources.checkout {
         Some(key) => Some(download(key).await?),

@@ -32,7 +32,7 @@ pub(crate) async fn report(
     if report.get("attempt_id").and_then(Value::as_str) != Some(&attempt.to_string()) {
         return Err(ApiError::invalid("attempt_id", "the report is not about this attempt"));
     }
-    if !reports::keep(app.pool(), attempt, runner, &report).await? {
+    if !reports::keep(app.runners(), attempt, runner, &report).await? {
         let message = "this attempt was not begun by this runner, or has ended; its report is not needed";
         return Err(ApiError::conflict("not_your_attempt", message));
     }

@@ -42,6 +42,7 @@ use buildit_worker::{
     keep_house, keep_time, serve_health,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use sqlx::PgPool;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -56,6 +57,9 @@ use crate::{
 
 /// How long a start waits for the object store's answer.
 const STORAGE_CHECK: Duration = Duration::from_secs(10);
+
+/// The most connections that a worker's handlers share.
+const MOST_CONNECTIONS: usize = 16;
 
 /// One press of Ctrl-C comes several times where a program around this one passes it on besides the terminal.
 const ONE_PRESS: Duration = Duration::from_secs(1);
@@ -159,10 +163,9 @@ async fn serve_api(
     let url = settings.database_url()?;
     let oidc = settings.oidc.provider()?;
     let storage = storage(settings).await?;
-    let pool =
-        db::connect(url, Use::Api, 20).await.context("cannot reach the database").map_err(Problem::unreachable)?;
     let config = buildit_api::Config {
-        pool,
+        pool: connect(url, Use::Api, 20).await?,
+        runners: connect(url, Use::Runners, 8).await?,
         database_url: url.to_owned(),
         storage,
         attempt_tokens: AttemptTokens::new(settings.signing_key()?.as_bytes()),
@@ -188,16 +191,14 @@ async fn work(
     let url = settings.database_url()?;
     let storage = storage(settings).await?;
     let slots = settings.slots();
-    let connections = u32::try_from(slots.values().sum::<usize>().clamp(4, 40)).unwrap_or(40);
-    let connect = |usage, n| async move {
-        db::connect(url, usage, n).await.context("cannot reach the database").map_err(Problem::unreachable)
-    };
-    let pool = connect(Use::Worker, connections).await?;
+    // Statements are short, and each connection has to learn all of them.
+    let connections = u32::try_from(slots.values().sum::<usize>().clamp(4, MOST_CONNECTIONS)).unwrap_or(u32::MAX);
+    let pool = connect(url, Use::Worker, connections).await?;
     let data = settings.data_dir()?;
     let signals = Signals::listen(url);
     let context = Context {
         pool: pool.clone(),
-        logs: connect(Use::Logs, connections.min(8)).await?,
+        logs: connect(url, Use::Logs, connections.min(4)).await?,
         storage,
         vault: settings.vault()?,
         executor: executor::executor(settings, &data, &pool, &signals).await?,
@@ -230,6 +231,10 @@ async fn work(
     house.await?;
     clock.await?;
     Ok(())
+}
+
+async fn connect(url: &str, usage: Use, most: u32) -> Result<PgPool, Problem> {
+    db::connect(url, usage, most).await.context("cannot reach the database").map_err(Problem::unreachable)
 }
 
 fn host_name() -> String {

@@ -61,6 +61,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 pub enum Use {
     /// Requests: a connection that a restart of the database broke is noticed before a request gets it.
     Api,
+    /// What runners ask and tell the API of their own attempts: the same few statements by id all the time, which are
+    /// planned once; broken connections are noticed as for requests.
+    Runners,
     /// Jobs: one round trip less for each statement; handlers try again by themselves.
     Worker,
     /// Log chunks: a commit does not wait for the disk. What a crash of the database loses is read again from the
@@ -73,6 +76,7 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
     let mut options: PgConnectOptions = url.parse()?;
     options = options.application_name(match usage {
         Use::Api => "buildit-api",
+        Use::Runners => "buildit-runners",
         Use::Worker => "buildit-worker",
         Use::Logs => "buildit-logs",
     });
@@ -80,8 +84,8 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
         // Lists take their filters as parameters, and one plan for all of them would be none for a filter that few rows match.
         options = options.options([("plan_cache_mode", "force_custom_plan")]);
     } else {
-        // The queue's statements look the same for every job: planning them anew each time would cost more than they do.
-        // Planned once, while the hot table is all but empty, they would choose to read it whole, dead rows included.
+        // The statements of the queue and of attempts look the same for every job: planning them anew each time would cost
+        // more than they do. Planned once, while the hot table is all but empty, they would choose to read it whole, dead rows included.
         options = options.options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
     }
     // A process that is frozen in the middle of a transaction, or a machine that vanished, must not hold its rows' locks
@@ -94,7 +98,7 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
         .max_connections(max)
         .acquire_timeout(Duration::from_secs(5))
         .idle_timeout(Duration::from_secs(300))
-        .test_before_acquire(usage == Use::Api)
+        .test_before_acquire(matches!(usage, Use::Api | Use::Runners))
         .connect_with(options)
         .await
 }

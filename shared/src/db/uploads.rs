@@ -187,6 +187,31 @@ pub async fn opened(
     Ok(noted.rows_affected() == 1)
 }
 
+/// Notes an object that was stored without a promise before. False where the attempt has ended, or has another one complete.
+pub async fn stored(
+    pool: &PgPool,
+    attempt: AttemptId,
+    staged: &Staged,
+    content: &Content,
+) -> Result<bool, sqlx::Error> {
+    let noted = sqlx::query!(
+        r#"
+        insert into attempt_uploads (attempt_id, name, size, sha256, completed_at)
+        select id, $2, $3, $4, now() from step_attempts where id = $1 and finished_at is null
+        on conflict (attempt_id, name)
+        do update set size = excluded.size, sha256 = excluded.sha256, upload = null, completed_at = now()
+        where attempt_uploads.completed_at is null or attempt_uploads.sha256 = excluded.sha256
+        "#,
+        attempt.uuid(),
+        staged.to_string(),
+        i64::try_from(content.size).unwrap_or(i64::MAX),
+        content.checksum.to_string()
+    )
+    .execute(pool)
+    .await?;
+    Ok(noted.rows_affected() == 1)
+}
+
 /// Notes that the object is whole.
 pub async fn completed(
     pool: &PgPool,

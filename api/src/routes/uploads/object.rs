@@ -45,7 +45,7 @@ impl<'a> Object<'a> {
     }
 
     pub(super) async fn find(app: &'a App, attempt: AttemptId, name: &str, headers: &HeaderMap) -> Result<Self> {
-        let uploader: Uploader = uploads::uploader(app.pool(), attempt).await?.ok_or_else(|| unknown(attempt))?;
+        let uploader: Uploader = uploads::uploader(app.runners(), attempt).await?.ok_or_else(|| unknown(attempt))?;
         if uploader.ended {
             return Err(over());
         }
@@ -77,37 +77,53 @@ impl<'a> Object<'a> {
         if content.size > limit {
             return Err(too_large());
         }
+        if let Some(bytes) = bytes {
+            return self.store(bytes, &content).await;
+        }
         let promised =
-            uploads::promise(self.app.pool(), self.attempt, &self.staged, &content, config.upload_limit).await?;
+            uploads::promise(self.app.runners(), self.attempt, &self.staged, &content, config.upload_limit).await?;
         let (upload, replaced) = match promised {
             Promised::Stands { upload, replaced } => (upload, replaced),
             Promised::TooMuch => return Err(too_large()),
             Promised::Ended => return Err(over()),
-            Promised::Immutable => {
-                let message = format!("there is another {} of this attempt, which stays as it is", self.staged);
-                return Err(ApiError::conflict("immutable", message));
-            }
+            Promised::Immutable => return Err(self.immutable()),
         };
         if let Some(replaced) = replaced {
-            // What remains of it after an error is given up with the attempt's other leftovers by the bucket's rule.
-            if let Err(error) = self.app.storage().abort_upload(&self.key, &replaced).await {
-                tracing::warn!(%error, key = self.key, "an upload that was replaced could not be given up");
+            self.give_up(&replaced).await;
+        }
+        let upload = self.open(upload, &content).await?;
+        Ok(answer(upload, &content))
+    }
+
+    /// Stores a short log, then notes it: nothing is open meanwhile that somebody would have to complete.
+    async fn store(&self, bytes: Vec<u8>, content: &Content) -> Result<Json<ObjectUpload>> {
+        let there = uploads::find(self.app.runners(), self.attempt, &self.staged).await?;
+        match there {
+            Some(there) if there.complete && there.content == *content => {}
+            Some(there) if there.complete => return Err(self.immutable()),
+            open => {
+                self.app.storage().put(&self.key, bytes).await?;
+                if !uploads::stored(self.app.runners(), self.attempt, &self.staged, content).await? {
+                    return Err(over());
+                }
+                if let Some(replaced) = open.and_then(|open| open.id) {
+                    self.give_up(&replaced).await;
+                }
             }
         }
-        let upload = match bytes {
-            Some(bytes) if !upload.complete => {
-                self.app.storage().put(&self.key, bytes).await?;
-                uploads::completed(self.app.pool(), self.attempt, &self.staged, &content).await?;
-                None
-            }
-            _ => self.open(upload, &content).await?,
-        };
-        Ok(Json(ObjectUpload {
-            exists: upload.is_none(),
-            upload,
-            part_size: content.part_size(),
-            parts: content.parts(),
-        }))
+        Ok(answer(None, content))
+    }
+
+    async fn give_up(&self, replaced: &str) {
+        // What remains of it after an error is given up with the attempt's other leftovers by the bucket's rule.
+        if let Err(error) = self.app.storage().abort_upload(&self.key, replaced).await {
+            tracing::warn!(%error, key = self.key, "an upload that was replaced could not be given up");
+        }
+    }
+
+    fn immutable(&self) -> ApiError {
+        let message = format!("there is another {} of this attempt, which stays as it is", self.staged);
+        ApiError::conflict("immutable", message)
     }
 
     /// The bytes of a log that came with its promise.
@@ -125,7 +141,7 @@ impl<'a> Object<'a> {
 
     /// The id of an upload that takes parts; `None` when the object is there.
     async fn open(&self, mut upload: Upload, content: &Content) -> Result<Option<String>> {
-        let (pool, storage) = (self.app.pool(), self.app.storage());
+        let (pool, storage) = (self.app.runners(), self.app.storage());
         loop {
             if upload.complete {
                 return Ok(None);
@@ -168,7 +184,7 @@ impl<'a> Object<'a> {
 
     pub(super) async fn complete(&self, body: &CompleteObject) -> Result<Json<Completed>> {
         let content = content(body.size, &body.sha256)?;
-        let (pool, storage) = (self.app.pool(), self.app.storage());
+        let (pool, storage) = (self.app.runners(), self.app.storage());
         let there = uploads::find(pool, self.attempt, &self.staged).await?;
         if there.is_some_and(|there| there.complete && there.content == content) {
             return Ok(Json(Completed {}));
@@ -191,11 +207,15 @@ impl<'a> Object<'a> {
 
     /// The upload with this id, which takes parts.
     async fn upload(&self, id: &str) -> Result<Upload> {
-        uploads::find(self.app.pool(), self.attempt, &self.staged)
+        uploads::find(self.app.runners(), self.attempt, &self.staged)
             .await?
             .filter(|upload| !upload.complete && upload.id.as_deref() == Some(id))
             .ok_or_else(no_upload)
     }
+}
+
+fn answer(upload: Option<String>, content: &Content) -> Json<ObjectUpload> {
+    Json(ObjectUpload { exists: upload.is_none(), upload, part_size: content.part_size(), parts: content.parts() })
 }
 
 fn content(size: u64, sha256: &str) -> Result<Content> {
