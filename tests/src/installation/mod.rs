@@ -1,14 +1,14 @@
 //! A whole installation: database, API, bare repositories, and workers as processes that can be killed.
 
+mod project;
+mod worker;
+
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -32,6 +32,9 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+pub use project::{Project, git};
+pub use worker::Worker;
 
 use crate::{
     PATIENCE,
@@ -75,24 +78,6 @@ impl Drop for Installation {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
-}
-
-/// A worker process; killed when dropped.
-#[derive(Debug)]
-pub struct Worker {
-    process: Mutex<Child>,
-    /// What it logs.
-    pub log: PathBuf,
-}
-
-/// A project with its bare repository.
-#[derive(Clone, Debug)]
-pub struct Project {
-    /// Its name.
-    pub name: String,
-    /// The repository.
-    pub repository: PathBuf,
-    work: PathBuf,
 }
 
 impl Installation {
@@ -303,7 +288,7 @@ impl Installation {
         let log = self.folder.path().join(format!("worker-{number}.log"));
         let output = fs::File::create(&log).expect("a log file");
         let process = self.serving("worker").envs(variables.iter().copied()).stderr(output).spawn();
-        Worker { process: Mutex::new(process.expect("buildit starts")), log }
+        Worker::new(process.expect("buildit starts"), log)
     }
 
     /// A command that serves with the settings of this installation.
@@ -486,113 +471,6 @@ impl Installation {
     }
 }
 
-impl Worker {
-    /// `kill -9`.
-    pub fn kill(&self) {
-        let mut process = self.lock();
-        let _ = process.kill();
-        let _ = process.wait();
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.lock());
-        rustix::process::kill_process(pid, signal).expect("the worker is there");
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.lock().id()
-    }
-
-    /// Waits until it has ended.
-    pub async fn ended(&self) -> ExitStatus {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.lock().try_wait().expect("a process of ours") {
-                return status;
-            }
-            assert!(begun.elapsed() < PATIENCE, "the worker did not end; its log: {}", self.said());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Waits until it was killed.
-    pub async fn killed(&self) {
-        let status = self.ended().await;
-        assert_eq!(status.signal(), Some(9), "it ended otherwise: {}", self.said());
-    }
-
-    /// Waits until it is stopped by a signal.
-    pub async fn frozen(&self) {
-        let stat = format!("/proc/{}/stat", self.pid());
-        let begun = Instant::now();
-        while !fs::read_to_string(&stat)
-            .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
-        {
-            assert!(begun.elapsed() < PATIENCE, "the worker did not freeze; its log: {}", self.said());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// What it has logged.
-    pub fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Child> {
-        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Project {
-    /// Commits these files on top of what is there and pushes `main`; returns the commit.
-    pub fn commit(&self, files: &[(&str, &str)]) -> String {
-        self.commit_as("a change", files)
-    }
-
-    /// [`Project::commit`] with a message of one's own.
-    pub fn commit_as(&self, message: &str, files: &[(&str, &str)]) -> String {
-        for (name, text) in files {
-            let path = self.work.join(name);
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder).expect("a folder");
-            }
-            fs::write(path, text).expect("a file");
-        }
-        git(&self.work, &["add", "-A"]);
-        git(&self.work, &["commit", "-q", "--allow-empty", "-m", message]);
-        git(&self.work, &["push", "-q", &self.repository.to_string_lossy(), "main"]);
-        git(&self.work, &["rev-parse", "HEAD"])
-    }
-
-    /// Pushes these refspecs; returns what the pusher's terminal shows.
-    pub fn push(&self, arguments: &[&str]) -> String {
-        let output = Command::new("git")
-            .args(["-c", "safe.directory=*", "push"])
-            .arg(&self.repository)
-            .args(arguments)
-            .current_dir(&self.work)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .output()
-            .expect("git starts");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        said
-    }
-
-    /// Its working tree, for git commands of a test's own.
-    pub fn work(&self) -> &Path {
-        &self.work
-    }
-}
-
 /// What its links and tokens are signed with.
 pub const SIGNING_KEY: &str = "a signing key for tests, long enough to be one";
 
@@ -606,19 +484,6 @@ pub fn programs() -> PathBuf {
         assert!(folder.join(name).is_file(), "{} is not built; run ./dev test", folder.join(name).display());
     }
     folder
-}
-
-/// Runs git as nobody in particular and returns what it printed.
-pub fn git(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(["-c", "safe.directory=*", "-c", "user.name=A", "-c", "user.email=a@example.org"])
-        .args(arguments)
-        .current_dir(folder)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .output()
-        .expect("git starts");
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 fn open_to_all(folder: &Path, mode: u32) {
