@@ -43,4 +43,4 @@ pub const DOCKER: [&str; 1] = ["step: container made"];
 pub const WEBHOOK: [&str; 1] = ["webhook: sent, not noted"];
 
 /// Those of telling a forge how a commit's run stands.
-pub const STATUS: [&str; 2] = ["status: about to be sent", "status: sent, not noted"];
+pub const STATUS: [&str; 3] = ["status: about to be sent", "status: sent, not noted", "status: being sent"];

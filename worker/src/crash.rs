@@ -15,14 +15,16 @@ macro_rules! crash_point {
 
 #[cfg(debug_assertions)]
 pub(crate) fn here(place: &str) {
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::Signal;
 
     if std::env::var("TEST_CRASH_AT").is_ok_and(|at| at == place) {
         let first = std::env::var("TEST_CRASH_ONCE")
             .is_ok_and(|once| std::fs::File::options().write(true).create_new(true).open(once).is_ok());
         if first {
             let freeze = std::env::var("TEST_CRASH_BY").is_ok_and(|by| by == "STOP");
-            let _ = kill_process(getpid(), if freeze { Signal::STOP } else { Signal::KILL });
+            let signal = if freeze { Signal::STOP } else { Signal::KILL };
+            // To this very thread: one to the process may stop another thread first, while this one runs on.
+            let _ = signal_hook::low_level::raise(signal.as_raw());
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     domain::RunStatus,
     ids::{CommitStatusId, JobId, ProjectId, RunId},
     jobs::ReportStatus,
-    queue::NewJob,
+    queue::{NewJob, enqueue},
     vault::{self, Sealed, Vault},
 };
 
@@ -43,10 +43,26 @@ pub(super) async fn announce(db: &mut PgConnection, run: RunId) -> Result<Option
     )
     .fetch_optional(db)
     .await?;
-    Ok(changed.map(|changed| {
-        let job = ReportStatus { status_id: changed.id, version: changed.version };
-        NewJob::new(&job).unique(format!("ReportStatus/{}/{}", changed.id, changed.version))
-    }))
+    Ok(changed.map(|changed| job(changed.id, changed.version)))
+}
+
+fn job(status_id: CommitStatusId, version: i32) -> NewJob {
+    NewJob::new(&ReportStatus { status_id, version }).unique(format!("ReportStatus/{status_id}/{version}"))
+}
+
+/// Has the newest sent once more: one that is older may have come after it.
+pub async fn send_again(pool: &PgPool, status: CommitStatusId) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let version = sqlx::query_scalar!(
+        "update commit_statuses set version = version + 1 where id = $1 returning version",
+        status.uuid()
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(version) = version {
+        enqueue(&mut *tx, &[job(status, version)]).await?;
+    }
+    tx.commit().await
 }
 
 /// What is to be sent where.

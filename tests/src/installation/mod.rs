@@ -277,9 +277,15 @@ impl Installation {
 
     /// Starts a worker that freezes at the named place, as if by a signal from outside.
     pub fn worker_that_freezes_at(&self, place: &str) -> Worker {
+        self.worker_that_freezes_at_with(place, &[])
+    }
+
+    /// The same, with these variables as well.
+    pub fn worker_that_freezes_at_with(&self, place: &str, variables: &[(&str, &str)]) -> Worker {
         let once = self.folder.path().join(format!("froze-{}", Uuid::new_v4()));
         let once = once.to_string_lossy();
-        self.worker_with(&[("TEST_CRASH_AT", place), ("TEST_CRASH_ONCE", &once), ("TEST_CRASH_BY", "STOP")])
+        let freeze = [("TEST_CRASH_AT", place), ("TEST_CRASH_ONCE", &*once), ("TEST_CRASH_BY", "STOP")];
+        self.worker_with(&[&freeze, variables].concat())
     }
 
     /// Starts a worker with these variables as well.

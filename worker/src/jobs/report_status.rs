@@ -1,13 +1,11 @@
 //! `ReportStatus`: tell a forge how a run of its commit stands.
 //!
-//! What the forge shows last is what came last: only one request of a status is ever on its way, also where the worker that
-//! sent it died, because whoever comes next waits for as long as that one could take. A version that has a newer one is not
-//! sent. A forge that does not take it is asked again for a day; then that is kept with the status, and is no dead job.
+//! What the forge shows last is what came last: only one request of a status is on its way, also where the worker that sent
+//! it died, because whoever comes next waits for as long as that one could take; and whoever took longer, since he was
+//! frozen in the middle of it, has the newest sent once more. A version that has a newer one is not sent. A forge that does
+//! not take it is asked again for a day; then that is kept with the status, and is no dead job.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use buildit_shared::{
     db::{
@@ -15,8 +13,9 @@ use buildit_shared::{
         forge_hooks::Forge,
     },
     domain::RunStatus,
+    ids::CommitStatusId,
     jobs::ReportStatus,
-    queue::{Claim, Ended, JobError},
+    queue::{Claim, Ended, Error, JobError},
 };
 use serde_json::{Value, json};
 use url::Url;
@@ -38,7 +37,7 @@ const DESCRIPTION: usize = 140;
 
 pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: ReportStatus) -> Result<Ended, JobError> {
     claim.may_act().await?;
-    let began = Instant::now();
+    let began = claim.member().now();
     let message = match commit_statuses::begin(&cx.pool, &args, claim.job.id, claim.lease(), TAKES).await? {
         Begun::Send(message) => message,
         Begun::Busy => return Ok(claim.snooze(LOOK_AGAIN).await?),
@@ -47,10 +46,16 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: ReportStatus)
     crash_point!("status: about to be sent");
     // Somebody who was frozen here finds that he may not act any more.
     claim.may_act().await?;
-    if began.elapsed() > SOON {
+    if claim.member().now().saturating_sub(began) > SOON {
         return Err(JobError::Unavailable("this worker was held up before it could send a status".into()));
     }
-    let answer = send(&cx, &message).await;
+    let sending =
+        tokio::spawn(send_in_time(Arc::clone(&cx), message.clone(), args.status_id, Arc::clone(&claim), began));
+    let answer = match sending.await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => return Err(Error::LeaseLost.into()),
+        Err(error) => return Err(JobError::retry(format!("sending a status was broken off: {error}"))),
+    };
     crash_point!("status: sent, not noted");
     let error = match &answer {
         Ok((200..300, _)) => None,
@@ -75,6 +80,31 @@ pub(super) async fn run(cx: Arc<Context>, claim: Arc<Claim>, args: ReportStatus)
             Ok(claim.complete(tx, &[]).await?)
         }
     }
+}
+
+/// Sends it while the claim is held; none if that is lost. In a task of its own, for what is to be done after the loss: if
+/// the others do not wait any more for what began at `began`, theirs may have come before it.
+async fn send_in_time(
+    cx: Arc<Context>,
+    message: Box<ToSend>,
+    status: CommitStatusId,
+    claim: Arc<Claim>,
+    began: Duration,
+) -> Option<Result<(u16, String), String>> {
+    crash_point!("status: being sent");
+    let answer = tokio::select! {
+        biased;
+        () = claim.lost().cancelled() => None,
+        answer = send(&cx, &message) => Some(answer),
+    };
+    if claim.member().now().saturating_sub(began) > TAKES {
+        tracing::warn!(%status, "held up while it sent a status; the newest is sent once more");
+        while let Err(error) = commit_statuses::send_again(&cx.pool, status).await {
+            tracing::warn!(%status, %error, "the database is away; what is sent once more waits for it");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    answer
 }
 
 async fn send(cx: &Context, message: &ToSend) -> Result<(u16, String), String> {

@@ -248,6 +248,30 @@ async fn wherever_a_worker_dies_or_freezes_the_forge_shows_the_end_at_last() {
     }
 }
 
+/// Whoever freezes in the middle of a request may send the rest of it at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_comes_late_is_followed_by_the_newest_once_more() {
+    let installation = Installation::start().await;
+    let first = installation.worker_that_freezes_at_with(places::STATUS[2], &[LOCAL]);
+    let (forge, address) = Forge::start(&[]).await;
+    let (project, _) = project(&installation, "gitea", address, GREEN).await;
+    let run = installation.trigger(&project).await;
+    first.frozen().await;
+    assert_eq!(forge.messages().len(), 0);
+    let _next = installation.worker_with(&[LOCAL]);
+    installation.ended(&run).await;
+    is_sent(&installation, "success").await;
+    assert_eq!(forge.states(), ["success"], "only the newest");
+    first.signal(Signal::CONT);
+    // What it had begun to send comes, unless it learns before that it is not its turn any more.
+    eventually("the newest is sent once more", LIMIT, async || {
+        let states = forge.states();
+        states == ["success", "pending", "success"] || states == ["success", "success"]
+    })
+    .await;
+    is_sent(&installation, "success").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_run_that_ends_later_changes_nothing() {
     let installation = Installation::start().await;
