@@ -32,8 +32,8 @@ pub struct Config {
     pub pool: PgPool,
     /// Connections for what runners ask; see [`buildit_shared::db::Use::Runners`].
     pub runners: PgPool,
-    /// The same database, for a connection of its own that listens for notifications.
-    pub database_url: String,
+    /// What the processes tell each other.
+    pub signals: Signals,
     /// Logs and artifacts.
     pub storage: Storage,
     /// What runners show for their attempts.
@@ -68,7 +68,6 @@ pub struct Inner {
     pub(crate) config: Config,
     pub(crate) notifier: Notifier,
     pub(crate) oidc: Option<Oidc>,
-    pub(crate) signals: Signals,
     /// Ends streams, which would hold up the end of the process.
     pub(crate) shutdown: CancellationToken,
     pub(crate) fleet_metrics: Cache,
@@ -79,19 +78,17 @@ pub struct Inner {
 }
 
 impl App {
-    /// Begins to listen for notifications.
+    /// The state of a process with that configuration.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(config: Config, shutdown: CancellationToken) -> std::io::Result<Self> {
         let oidc = config.oidc.clone().map(Oidc::new).transpose().map_err(std::io::Error::other)?;
         let notifier = Notifier::new(config.pool.clone());
-        let signals = Signals::listen(&config.database_url);
         Ok(Self(Arc::new(Inner {
             config,
             notifier,
             oidc,
-            signals,
             shutdown,
             fleet_metrics: Cache::default(),
             tails: Tails::default(),
@@ -106,6 +103,10 @@ impl App {
     /// For handlers of attempts.
     pub(crate) fn runners(&self) -> &PgPool {
         &self.config.runners
+    }
+
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.config.signals
     }
 
     pub(crate) fn storage(&self) -> &Storage {

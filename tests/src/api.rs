@@ -13,7 +13,7 @@ use buildit_shared::{
     link_token::LinkTokens,
     password,
     permission::{Permission, Role},
-    queue::{Notifier, Signal},
+    queue::{Notifier, Signal, Signals},
     storage::{Signer, Storage},
     vault::Vault,
 };
@@ -110,7 +110,7 @@ impl Api {
         let config = Config {
             pool: database.pool.clone(),
             runners: database.pool.clone(),
-            database_url: database.url.clone(),
+            signals: Signals::listen(&database.url).expect("an address of Postgres"),
             storage: storage.clone(),
             log_limit: LOG_LIMIT,
             upload_limit: UPLOAD_LIMIT,

@@ -28,7 +28,7 @@ impl Running {
         let options = Options {
             database_url: url.into(),
             pool: db::connect(url, Use::Worker, 5).await.expect("a pool"),
-            signals: Signals::listen(url),
+            signals: Signals::listen(url).expect("an address of Postgres"),
             host: host.into(),
             slots: registry.queues().into_iter().map(|queue| (queue, 2)).collect(),
         };

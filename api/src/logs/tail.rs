@@ -62,7 +62,7 @@ impl Tails {
 
 /// Reads what is new for as long as somebody wants it.
 async fn follow(app: App, mut reader: Reader, step: StepId, sender: broadcast::Sender<News>) {
-    let mut signals = app.signals.subscribe();
+    let mut signals = app.signals().subscribe();
     loop {
         let piece = tokio::select! {
             piece = reader.next(&mut signals) => piece,

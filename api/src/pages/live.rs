@@ -53,7 +53,7 @@ pub(super) async fn fleet(State(app): State<App>, _caller: Visitor<ProjectRead>)
 
 /// An event now, and one whenever `run`, or any run, may have changed.
 fn changes(app: App, calm: Duration, poll: Duration, run: Option<RunId>) -> Response {
-    let signals = app.signals.subscribe();
+    let signals = app.signals().subscribe();
     let events = stream::unfold((app, signals, true), move |(app, mut signals, first)| async move {
         if !first {
             let stopped = tokio::time::timeout(calm, app.shutdown.cancelled()).await;

@@ -80,7 +80,7 @@ pub(crate) async fn begin(
     let runner = Beginner::Runner(&body.runner);
     let mut state = attempts::begin(app.runners(), attempt, runner).await?;
     if matches!(state, Begin::NotYet(_)) {
-        let mut signals = app.signals.subscribe();
+        let mut signals = app.signals().subscribe();
         let until = Instant::now() + HOLD;
         // What changed before the signals were heard is not told by them.
         state = attempts::begin(app.runners(), attempt, runner).await?;

@@ -47,7 +47,7 @@ pub(crate) async fn events(
     Path(path): Path<RunPath>,
 ) -> Result<Response> {
     // Before the first reading, so that nothing falls between.
-    let signals = app.signals.subscribe();
+    let signals = app.signals().subscribe();
     let first = runs::read_run(&app, &caller, path.run).await?;
     let watch = Watch {
         caller: caller.clone(),

@@ -35,7 +35,7 @@ pub(super) async fn chain(pool: &PgPool, database_url: &str, length: u32, chains
             Ok(ended)
         }
     });
-    let worker = tokio::spawn(buildit_worker::run(options(pool, database_url, chains), registry, stop.clone()));
+    let worker = tokio::spawn(buildit_worker::run(options(pool, database_url, chains)?, registry, stop.clone()));
     // The worker joins while the counters settle.
     let before = measure::start(pool).await?;
     let started = Instant::now();

@@ -62,7 +62,7 @@ pub(super) async fn work(
         }
     });
     let started = Instant::now();
-    let worker = tokio::spawn(buildit_worker::run(options(pool, database_url, concurrency), registry, stop.clone()));
+    let worker = tokio::spawn(buildit_worker::run(options(pool, database_url, concurrency)?, registry, stop.clone()));
     let secs = drained(pool, &done, until_drained, started).await?;
     stop.cancel();
     worker.await??;

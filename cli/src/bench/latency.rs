@@ -34,7 +34,7 @@ pub(super) async fn latency(pool: &PgPool, database_url: &str, jobs: usize, rate
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(arrived.saturating_sub(task.sent));
         async move { Ok(claim.complete_alone(&[]).await?) }
     });
-    let worker = tokio::spawn(buildit_worker::run(options(pool, database_url, 4), registry, stop.clone()));
+    let worker = tokio::spawn(buildit_worker::run(options(pool, database_url, 4)?, registry, stop.clone()));
     joined(pool).await?;
     let enqueuer = Command::new(std::env::current_exe()?)
         .args(["bench", "latency", "--enqueue-only", "--jobs", &jobs.to_string(), "--rate", &rate.to_string()])

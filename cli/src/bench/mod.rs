@@ -147,14 +147,14 @@ fn print(line: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// The product's worker with one queue of so many slots.
-fn options(pool: &PgPool, database_url: &str, concurrency: usize) -> buildit_worker::Options {
-    buildit_worker::Options {
+fn options(pool: &PgPool, database_url: &str, concurrency: usize) -> Result<buildit_worker::Options, sqlx::Error> {
+    Ok(buildit_worker::Options {
         database_url: database_url.to_owned(),
         pool: pool.clone(),
-        signals: Signals::listen(database_url),
+        signals: Signals::listen(database_url)?,
         host: "bench".into(),
         slots: [(Task::QUEUE, concurrency)].into(),
-    }
+    })
 }
 
 /// Nanoseconds of the clock that all processes of this machine share.

@@ -163,10 +163,12 @@ async fn serve_api(
     let url = settings.database_url()?;
     let oidc = settings.oidc.provider()?;
     let storage = storage(settings).await?;
+    let (pool, runners) = (connect(url, Use::Api, 20).await?, connect(url, Use::Runners, 8).await?);
+    let signals = Signals::listen(url).map_err(Problem::usage)?;
     let config = buildit_api::Config {
-        pool: connect(url, Use::Api, 20).await?,
-        runners: connect(url, Use::Runners, 8).await?,
-        database_url: url.to_owned(),
+        pool: pool.clone(),
+        runners: runners.clone(),
+        signals: signals.clone(),
         storage,
         attempt_tokens: AttemptTokens::new(settings.signing_key()?.as_bytes()),
         link_tokens: LinkTokens::new(settings.signing_key()?.as_bytes()),
@@ -179,7 +181,9 @@ async fn serve_api(
         trusted_proxies: settings.trusted_proxies,
         metrics: Some(metrics),
     };
-    Ok(buildit_api::serve(listener, config, shutdown).await.context("the API ended")?)
+    buildit_api::serve(listener, config, shutdown).await.context("the API ended")?;
+    db::close(&[&pool, &runners, signals.pool()]).await;
+    Ok(())
 }
 
 /// One worker until `shutdown`, which answers there how it is.
@@ -194,11 +198,12 @@ async fn work(
     // Statements are short, and each connection has to learn all of them.
     let connections = u32::try_from(slots.values().sum::<usize>().clamp(4, MOST_CONNECTIONS)).unwrap_or(u32::MAX);
     let pool = connect(url, Use::Worker, connections).await?;
+    let logs = connect(url, Use::Logs, connections.min(4)).await?;
     let data = settings.data_dir()?;
-    let signals = Signals::listen(url);
+    let signals = Signals::listen(url).map_err(Problem::usage)?;
     let context = Context {
         pool: pool.clone(),
-        logs: connect(url, Use::Logs, connections.min(4)).await?,
+        logs: logs.clone(),
         storage,
         vault: settings.vault()?,
         executor: executor::executor(settings, &data, &pool, &signals).await?,
@@ -215,7 +220,13 @@ async fn work(
         crowded: Arc::default(),
         stopping: shutdown.clone(),
     };
-    let options = buildit_worker::Options { database_url: url.to_owned(), pool, signals, host: host_name(), slots };
+    let options = buildit_worker::Options {
+        database_url: url.to_owned(),
+        pool: pool.clone(),
+        signals: signals.clone(),
+        host: host_name(),
+        slots,
+    };
     let keep = Keep { history_days: settings.history_days, outputs_days: settings.outputs_days.into() };
     let house = tokio::spawn(keep_house(Arc::new(context.clone()), keep, shutdown.clone()));
     let clock = tokio::spawn(keep_time(context.pool.clone(), shutdown.clone()));
@@ -230,6 +241,7 @@ async fn work(
     }
     house.await?;
     clock.await?;
+    db::close(&[&pool, &logs, signals.pool()]).await;
     Ok(())
 }
 

@@ -149,6 +149,7 @@ async fn with_database(
     while let Some(part) = parts.join_next().await {
         part??;
     }
+    db::close(&[&pool]).await;
     if ended.is_ok() {
         println!(
             "\nStopped. Everything is kept in {}; steps that were at work go on at the next start.",
@@ -202,7 +203,7 @@ async fn show_sample(
         println!("Its run waits for a worker.");
         return Ok(());
     }
-    let signals = Signals::listen(&pool_url(pool));
+    let signals = Signals::listen(&pool_url(pool))?;
     let run = loop {
         // The hook has delivered when the push returns; only a slow start of the API can make this wait.
         if let Some(run) = sample::first_run(pool, organization).await? {
@@ -214,6 +215,7 @@ async fn show_sample(
     let started = std::time::Instant::now();
     let scope = Scope { organization, project: None };
     let status = follow::follow(pool, &signals, scope, run).await?;
+    db::close(&[signals.pool()]).await;
     let word = if status == RunStatus::Success { "green" } else { status.name() };
     println!("\nThe sample's first run is {word} after {:.1} s.", started.elapsed().as_secs_f64());
     Ok(())

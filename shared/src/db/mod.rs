@@ -103,6 +103,17 @@ pub async fn connect(url: &str, usage: Use, max: u32) -> Result<PgPool, sqlx::Er
         .await
 }
 
+/// How long a connection that is at work holds up the end of its pool.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// Ends all connections of these pools, so that none is at work or given back when the server goes.
+pub async fn close(pools: &[&PgPool]) {
+    let closed = futures::future::join_all(pools.iter().map(|pool| pool.close()));
+    if tokio::time::timeout(CLOSING, closed).await.is_err() {
+        tracing::debug!("connections were still at work after {CLOSING:?}");
+    }
+}
+
 /// Why something that is kept sealed was not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SealedError {

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
 use tokio::{sync::broadcast, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -174,15 +177,29 @@ impl Wake {
 #[derive(Clone, Debug)]
 pub struct Signals {
     sender: broadcast::Sender<Signal>,
+    /// The one connection.
+    pool: PgPool,
     _listener: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Signals {
-    /// Listens on a connection of its own for as long as the value lives; a broken one is made anew.
-    pub fn listen(database_url: &str) -> Self {
+    /// Listens on a connection of its own until [`Signals::pool`] is closed or the value dropped; a broken one is made anew.
+    ///
+    /// # Errors
+    /// When the URL is none of Postgres.
+    pub fn listen(database_url: &str) -> Result<Self, sqlx::Error> {
+        let options: PgConnectOptions = database_url.parse()?;
+        // It lives for as long as it works.
+        let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let pool = pool.connect_lazy_with(options.application_name("buildit-signals"));
         let (sender, _) = broadcast::channel(BACKLOG);
-        let listener = tokio::spawn(listen(database_url.to_owned(), sender.clone()));
-        Self { sender, _listener: Arc::new(AbortOnDropHandle::new(listener)) }
+        let listener = tokio::spawn(listen(pool.clone(), sender.clone()));
+        Ok(Self { sender, pool, _listener: Arc::new(AbortOnDropHandle::new(listener)) })
+    }
+
+    /// What it listens by, to be closed before the server goes.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     /// The signals from now on. Subscribe first, then read the database: nothing falls between.
@@ -201,17 +218,18 @@ impl Subscription {
         match self.0.recv().await {
             Ok(signal) => signal,
             Err(broadcast::error::RecvError::Lagged(_)) => Signal::Resync,
-            // The listener ended with the process; nothing more will come.
+            // Nobody listens any more; nothing more will come.
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }
 
-async fn listen(url: String, sender: broadcast::Sender<Signal>) {
+async fn listen(pool: PgPool, sender: broadcast::Sender<Signal>) {
     let mut pause = Duration::from_millis(50);
     loop {
-        match session(&url, &sender, &mut pause).await {
+        match session(&pool, &sender, &mut pause).await {
             Ok(never) => match never {},
+            Err(_) if pool.is_closed() => return,
             Err(error) => tracing::warn!(%error, "listening for notifications broke off; trying again"),
         }
         tokio::time::sleep(pause).await;
@@ -220,11 +238,11 @@ async fn listen(url: String, sender: broadcast::Sender<Signal>) {
 }
 
 async fn session(
-    url: &str,
+    pool: &PgPool,
     sender: &broadcast::Sender<Signal>,
     pause: &mut Duration,
 ) -> Result<std::convert::Infallible, sqlx::Error> {
-    let mut listener = PgListener::connect(url).await?;
+    let mut listener = PgListener::connect_with(pool).await?;
     // A silent reconnect would hide what was missed: break off instead and begin anew with a Resync.
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;

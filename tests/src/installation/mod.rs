@@ -23,6 +23,7 @@ use buildit_shared::{
     },
     link_token::LinkTokens,
     permission::{Permission, Role},
+    queue::Signals,
     storage::{S3Settings, Signer, Storage},
     vault::Vault,
 };
@@ -214,7 +215,7 @@ impl Installation {
         let config = Config {
             pool: self.pool.clone(),
             runners: self.runners.clone(),
-            database_url: self.database_url.clone(),
+            signals: Signals::listen(&self.database_url).expect("an address of Postgres"),
             storage: self.storage.clone(),
             log_limit: 1 << 30,
             upload_limit: 1 << 30,

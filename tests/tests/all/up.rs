@@ -85,7 +85,9 @@ impl Up<'_> {
 
     async fn stopped(mut self) {
         eventually("it stops", LIMIT, async || self.process.try_wait().unwrap().is_some()).await;
-        assert!(self.process.wait().unwrap().success(), "{}", self.machine.said());
+        let said = self.machine.said();
+        assert!(self.process.wait().unwrap().success(), "{said}");
+        assert!(said.ends_with("steps that were at work go on at the next start.\n"), "its last word: {said}");
     }
 
     /// What the page behind the link of the first start does.

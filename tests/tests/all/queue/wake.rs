@@ -9,7 +9,7 @@ use buildit_tests::queue::{Left, Queue};
 #[tokio::test]
 async fn the_word_is_out_with_the_commit_and_not_without_it() {
     let queue = Queue::new().await;
-    let signals = Signals::listen(&queue.database.url);
+    let signals = Signals::listen(&queue.database.url).unwrap();
     let mut heard = signals.subscribe();
     assert_eq!(heard.next().await, Signal::Resync, "it listens");
     let jobs = [NewJob::new(&Left {})];
@@ -28,7 +28,7 @@ async fn the_word_is_out_with_the_commit_and_not_without_it() {
 #[tokio::test]
 async fn what_follows_at_once_is_told_after_its_commit() {
     let queue = Queue::new().await;
-    let signals = Signals::listen(&queue.database.url);
+    let signals = Signals::listen(&queue.database.url).unwrap();
     let mut heard = signals.subscribe();
     assert_eq!(heard.next().await, Signal::Resync, "it listens");
     let notifier = Notifier::new(queue.pool.clone());

@@ -58,7 +58,7 @@ impl InRun {
             settings,
             installation.pool.clone(),
             AttemptTokens::new(SIGNING_KEY.as_bytes()),
-            Signals::listen(installation.database_url()),
+            Signals::listen(installation.database_url()).unwrap(),
         )
         .unwrap();
         // A run that no worker plans.
