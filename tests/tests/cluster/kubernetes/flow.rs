@@ -65,6 +65,14 @@ pipeline:
     for hidden in ["hush", "seen-by-nobody", "sleep 600", "bia_"] {
         assert!(!text.contains(hidden), "{hidden} is in {text}");
     }
+    let secrets: Api<Secret> =
+        Api::namespaced(installation.cluster().client.clone(), &installation.cluster().namespace);
+    let name = format!("step-{}", pod.metadata.name.as_ref().unwrap());
+    buildit_tests::eventually("the pod owns its Secret", buildit_tests::PATIENCE, async || {
+        let owners = secrets.get(&name).await.unwrap().metadata.owner_references.unwrap_or_default();
+        owners.iter().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref())
+    })
+    .await;
     let labels = pod.metadata.labels.clone().unwrap();
     assert_eq!(labels["platform.io/pipeline"], run);
     assert_eq!(labels["platform.io/step"], "wait");

@@ -50,14 +50,19 @@ impl Inner {
         Ok(())
     }
 
-    /// From here on the Secret goes with its pod. Nobody waits for that: what a crash leaves is swept.
+    /// From here on the Secret goes with its pod, whoever deletes that. Nobody waits for it: what a crash leaves is swept.
     fn hand_over_secret(&self, handle: &Handle, pod: &Pod) {
         let Some(patch) = pod::owned_by(pod) else { return };
         let (secrets, name) = (self.secrets.clone(), pod::secret_name(handle.attempt_id()));
         tokio::spawn(async move {
             let patched = secrets.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
-            if let Err(error) = patched {
-                tracing::warn!(%error, name, "a Secret is left for the sweep");
+            match patched {
+                Ok(_) => {}
+                // Its step is over already.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => {
+                    tracing::warn!(%error, name, "a Secret has no owner, and goes with its step's end or by the sweep")
+                }
             }
         });
     }
