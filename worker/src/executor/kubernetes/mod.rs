@@ -220,7 +220,7 @@ impl Inner {
                 return Err(Error::StillRunning);
             }
         }
-        // It would go with its pod, by three requests of the cluster's garbage collector in place of this one.
+        // It would go with its pod, by two requests of the cluster's garbage collector in place of this one.
         let secret = pod::secret_name(handle.attempt_id());
         let how = DeleteParams::default();
         cluster::ask("the step's Secret cannot be deleted", || self.secrets.delete(&secret, &how).boxed()).await?;
